@@ -1,0 +1,1 @@
+"""close-enrich, facing in: webhooks, rules, planning, shared state, command line."""

@@ -1,0 +1,1 @@
+"""A faithful local Close, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""close-enrich, facing out: RQ workers that call Close's field enrichment."""
