@@ -6,7 +6,7 @@ Reading a rules file is `service.rules_file`; joining rules with Close's custom 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,7 @@ class Rule:
     settle_seconds: float = 0.0
     timeout_seconds: float = 120.0
     attempts: int = 5
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = Backoff()
     on_ambiguous: OnAmbiguous = OnAmbiguous.RETRY
     when: Condition | None = None
     priority: Priority = Priority.NORMAL

@@ -1,0 +1,303 @@
+"""YAML text to a RuleBook, or every problem with line, path, value and the nearest right thing. Pure.
+
+Nothing is raised, whatever the text. A value that does not fit is reported and then taken as absent, so that
+what depends on the rest of its rule is checked as well and everything is reported at once.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.condition import ATTRIBUTES, Condition, compile_condition
+from service.durations import format_duration
+from service.problem import Level, Problem, nearest, shown
+from service.rules import (
+    Action,
+    Backoff,
+    Budget,
+    Burst,
+    ObjectType,
+    OnExhausted,
+    Priority,
+    Rule,
+    RuleBook,
+    Trigger,
+)
+from service.rules_check import check_rules
+from service.rules_model import BackoffKeys, BudgetKeys, BurstKeys, DefaultKeys, RuleKeys, RulesFile
+from service.schema import folded
+from service.trigger_text import TriggerFault, read_triggers
+from service.yaml_tree import read_tree, written_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+    from service.yaml_tree import Path, Tree
+
+_Keys = TypeVar("_Keys", bound=BaseModel)
+_DIGEST_LENGTH = 12
+_DEEPEST_KEYS = 4
+"""How often leaving out a key can leave the mapping around it unfit, and once more."""
+_BUILT_IN = Rule(name="", object_type=ObjectType.LEAD, field="", settle_seconds=20.0)
+"""What a rule does where neither it nor the file's `defaults` say otherwise."""
+_MODELS: Mapping[str, type[BaseModel]] = {
+    "backoff": BackoffKeys,
+    "budget": BudgetKeys,
+    "burst": BurstKeys,
+    "defaults": DefaultKeys,
+    "rules": RuleKeys,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRules:
+    """What a rules file says.
+
+    Attributes:
+        rulebook: the rules, or None where there are problems.
+        problems: what keeps the file from being used, in the order of its lines.
+        warnings: what should be looked at, in the order of the lines.
+    """
+
+    rulebook: RuleBook | None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_rules(text: str | bytes, *, source: str) -> LoadedRules:
+    """Read a rules file.
+
+    Args:
+        text: the file's content, decoded or as bytes.
+        source: the file's name, for messages.
+    """
+    tree = read_tree(text, source=source)
+    reading = _Reading(tree=tree)
+    rules: dict[int, Rule] = {}
+    budget: Budget | None = None
+    if isinstance(tree.data, dict):
+        rules, budget = reading.file(tree.data)
+    elif tree.data is not None:
+        reading.report((), "is not a mapping; it needs the keys version and rules")
+    found = sorted([*tree.problems, *reading.problems], key=lambda problem: (problem.line, problem.column))
+    problems = tuple(problem for problem in found if problem.level is Level.ERROR)
+    warnings = tuple(problem for problem in found if problem.level is Level.WARNING)
+    if problems:
+        return LoadedRules(rulebook=None, problems=problems, warnings=warnings)
+    encoded = text.encode() if isinstance(text, str) else text
+    digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST_LENGTH]
+    return LoadedRules(
+        rulebook=RuleBook(rules=tuple(rules.values()), budget=budget, digest=digest), warnings=warnings
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    """One reading of a file, with the problems found on the way."""
+
+    tree: Tree
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(
+        self, path: Path, message: str, *, suggestion: str | None = None, level: Level = Level.ERROR
+    ) -> None:
+        self.problems.append(self.tree.problem(path, message, suggestion=suggestion, level=level))
+
+    def file(self, data: dict[str, Any]) -> tuple[dict[int, Rule], Budget | None]:
+        """The rules that could be read, by their index, and the organization's budget."""
+        items = data.get("rules")
+        listed = items if isinstance(items, list) else []
+        whole = {**data, "rules": []} if isinstance(items, list) else data
+        top = self.keys(RulesFile, whole, (), stand_ins={"version": 1, "rules": []})
+        if items == []:
+            self.report(("rules",), "is empty: nothing will be enriched", level=Level.WARNING)
+        template = _BUILT_IN
+        if top is not None and top.defaults is not None:
+            template = self.with_keys(_BUILT_IN, top.defaults, ("defaults",))
+        rules: dict[int, Rule] = {}
+        for index, item in enumerate(listed):
+            keys = self.keys(RuleKeys, item, ("rules", index), stand_ins=_rule_stand_ins(index, item))
+            if keys is not None:
+                rules[index] = self.rule(keys, template, ("rules", index))
+        names = {
+            index: item["name"]
+            for index, item in enumerate(listed)
+            if isinstance(item, dict) and isinstance(item.get("name"), str)
+        }
+        for finding in check_rules(rules, names=names):
+            self.report(finding.path, finding.message, suggestion=finding.suggestion, level=finding.level)
+        return rules, _budget(top.budget if top else None)
+
+    def keys(
+        self, model: type[_Keys], value: object, path: Path, *, stand_ins: Mapping[str, object]
+    ) -> _Keys | None:
+        """The value checked against its model, without what did not fit; None where it is no mapping at all.
+
+        Args:
+            model: what the mapping must be.
+            value: the mapping.
+            path: where it stands.
+            stand_ins: values for required keys, so that the others can be checked nevertheless.
+        """
+        fitting = copy.deepcopy(value)
+        for attempt in range(_DEEPEST_KEYS):
+            try:
+                return model.model_validate(fitting)
+            except ValidationError as error:
+                faults = error.errors(include_url=False)
+            for fault in faults:
+                if attempt == 0:  # what is missing later is what was left out
+                    self.fault(fault, path)
+                _leave_out(fitting, fault)
+            if isinstance(fitting, dict):
+                fitting = {**stand_ins, **fitting}
+        return None
+
+    def fault(self, fault: ErrorDetails, path: Path) -> None:
+        """Report what pydantic found, unless the YAML reader has reported the same value."""
+        path = (*path, *fault["loc"])
+        is_absent = fault["type"] == "missing" or fault["input"] is None
+        if is_absent and written_path(path) in {problem.path for problem in self.tree.problems}:
+            return
+        context = fault.get("ctx", {})
+        raw = self.tree.values[path].raw if path in self.tree.values else None
+        if fault["type"] == "missing":
+            message, suggestion = "is missing", None
+        elif fault["type"] == "extra_forbidden":
+            self.unknown_key(path)
+            return
+        elif fault["type"] == "refused":
+            message = f"{shown(raw) if raw is not None else context['value']} {context['fault']}"
+            suggestion = context["suggestion"]
+        else:
+            message, suggestion = "is not a mapping of keys to values", None
+        self.report(path, message, suggestion=suggestion)
+
+    def unknown_key(self, path: Path) -> None:
+        """Report a key that its mapping does not have, at the key."""
+        parents = [step for step in path[:-1] if isinstance(step, str)]
+        known = list((_MODELS[parents[-1]] if parents else RulesFile).model_fields)
+        key = str(path[-1])
+        message = f"{shown(key)} is not a key here; the keys are {', '.join(known)}"
+        at = self.tree.keys[path]
+        self.problems.append(self.tree.problem(path, message, suggestion=nearest(key, known), at=at))
+
+    def rule(self, keys: RuleKeys, template: Rule, path: Path) -> Rule:
+        """One rule with what it inherits from the template."""
+        rule = replace(
+            template,
+            name=keys.name,
+            object_type=keys.object,
+            field=keys.field,
+            when=None if keys.when is None else self.condition(keys.when, keys.object, (*path, "when")),
+            priority=keys.priority or Priority.NORMAL,
+            after=tuple(keys.after or ()),
+            sample=1.0 if keys.sample is None else keys.sample,
+            enabled=keys.enabled is not False,
+            budget=_budget(keys.budget),
+            line=self.tree.place(path).line,
+        )
+        rule = self.with_keys(rule, keys, path)
+        for trigger in rule.on:
+            if trigger.action is Action.MERGED and rule.object_type is not ObjectType.LEAD:
+                self.report(
+                    (*path, "on"), f"merged happens to leads only, and this is a rule for {rule.object_type}s"
+                )
+            if folded(rule.field) in [folded(name.removeprefix("custom.")) for name in trigger.fields]:
+                message = f"runs when {shown(rule.field)} is updated, which it fills: it would trigger itself"
+                self.report((*path, "on"), message)
+        return rule
+
+    def with_keys(self, rule: Rule, keys: DefaultKeys, path: Path) -> Rule:
+        """The rule with what `defaults` or the rule's own keys change."""
+        given = {
+            "mode": keys.mode,
+            "settle_seconds": keys.settle,
+            "timeout_seconds": keys.timeout,
+            "attempts": keys.attempts,
+            "on_ambiguous": keys.on_ambiguous,
+            "on": None if keys.on is None else self.triggers(keys.on, (*path, "on")),
+            "backoff": None
+            if keys.backoff is None
+            else self.backoff(rule.backoff, keys.backoff, (*path, "backoff")),
+        }
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(rule, **changes)
+
+    def triggers(self, items: list[str], path: Path) -> tuple[Trigger, ...]:
+        """The events that the items of an `on` stand for."""
+        if not items:
+            self.report(path, "names no event")
+        triggers: list[Trigger] = []
+        for written in read_triggers(items):
+            if isinstance(written.meaning, TriggerFault):
+                suggestion = written.meaning.suggestion
+                self.report((*path, written.index), written.meaning.message, suggestion=suggestion)
+            else:
+                triggers.append(written.meaning)
+        return tuple(triggers)
+
+    def backoff(self, inherited: Backoff, keys: BackoffKeys, path: Path) -> Backoff:
+        """The pauses, where each of the two keys may be inherited."""
+        backoff = Backoff(
+            first_seconds=inherited.first_seconds if keys.first is None else keys.first,
+            most_seconds=inherited.most_seconds if keys.most is None else keys.most,
+        )
+        if backoff.first_seconds > backoff.most_seconds:
+            first, most = format_duration(backoff.first_seconds), format_duration(backoff.most_seconds)
+            self.report(path, f"the first pause, {first}, is longer than the longest, {most}")
+        return backoff
+
+    def condition(self, expression: str, object_type: ObjectType, path: Path) -> Condition | None:
+        """The rule's condition; None, with a problem reported, where it is none."""
+        condition = compile_condition(expression, object_type=object_type)
+        if isinstance(condition, Condition):
+            for name in condition.unknown_attributes:
+                message = (
+                    f"the condition reads {object_type}.{name}, which Close's events are not known to have"
+                )
+                suggestion = nearest(name, ATTRIBUTES[object_type])
+                self.report(path, message, suggestion=suggestion, level=Level.WARNING)
+            return condition
+        at = self.tree.inside(path, line=condition.line, column=condition.column)
+        message = f"the condition {condition.message}"
+        self.problems.append(self.tree.problem(path, message, suggestion=condition.suggestion, at=at))
+        return None
+
+
+def _rule_stand_ins(index: int, item: object) -> dict[str, object]:
+    """For a rule's required keys: values that no other rule has, and the object most likely meant."""
+    unlike_any = f"\N{NULL}{index}"
+    stand_ins: dict[str, object] = {"name": unlike_any, "field": unlike_any}
+    meant = nearest(str(item.get("object")), ObjectType) if isinstance(item, dict) else None
+    return stand_ins if meant is None else {**stand_ins, "object": meant}
+
+
+def _leave_out(value: object, fault: ErrorDetails) -> None:
+    """Remove what a fault is about, in place: the innermost key that can be done without."""
+    steps = list(fault["loc"][:-1] if fault["type"] == "missing" else fault["loc"])
+    while steps and not isinstance(steps[-1], str):
+        steps.pop()
+    for step in steps[:-1]:
+        value = value.get(step) if isinstance(value, dict) else None
+    if steps and isinstance(value, dict):
+        value.pop(steps[-1], None)
+
+
+def _budget(keys: BudgetKeys | None) -> Budget | None:
+    if keys is None:
+        return None
+    burst = None if keys.burst is None else Burst(most=keys.burst.most, within_seconds=keys.burst.within)
+    return Budget(
+        per_day=keys.per_day,
+        per_month=keys.per_month,
+        on_exhausted=keys.on_exhausted or OnExhausted.WAIT,
+        burst=burst,
+    )
