@@ -1,0 +1,269 @@
+"""The settings of every command: the only reader of the environment.
+
+Each setting can also come from a file: `CLOSE_API_KEY_FILE=/run/secrets/key` names one that holds the key. A
+blank variable counts as unset. All problems are named at once, and no secret's text is among the words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from service import settings_values as values
+from service.log import LogFormat, LogLevel
+from service.settings_values import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from service.signature import SignatureKey
+
+__all__ = ["SETTINGS", "Secret", "Setting", "SettingProblem", "Settings", "load_settings"]
+
+Value = TypeVar("Value")
+
+_FILE = "_FILE"
+# a secret put into the wrong variable is longer than this, or has one of these marks
+_MAY_BE_SHOWN = re.compile(r"(?!api_)[^@?]{1,30}")
+_LIKE_ENOUGH = 0.85
+_KUBERNETES_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
+_KEY_WITH_ID = re.compile(r"(api_[A-Za-z0-9]+)\.[A-Za-z0-9.]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting as people see it.
+
+    Attributes:
+        name: the environment variable.
+        default: the text that stands in for it when it is unset; "" where nothing does.
+        help: what it does, in a sentence.
+        secret: its text is never shown.
+    """
+
+    name: str
+    default: str = ""
+    help: str
+    secret: bool = False
+
+
+SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(name="CLOSE_API_KEY", secret=True, help="API key of the organization to enrich."),
+        Setting(
+            name="CLOSE_API_KEY_ID",
+            help="The key's id, `api_…`: it marks our own writes. Unset, it is read off the key.",
+        ),
+        Setting(
+            name="CLOSE_API_URL",
+            default="https://api.close.com/api/v1",
+            help="Where Close's API is; another address for the sandbox.",
+        ),
+        Setting(
+            name="CLOSE_SIGNATURE_KEYS",
+            secret=True,
+            help="Signature keys of the webhook subscriptions, hex, comma-separated.",
+        ),
+        Setting(name="REDIS_URL", secret=True, help="`redis://`, `rediss://` or `unix://` URL of Redis."),
+        Setting(name="RULES_FILE", default="rules.yaml", help="What to enrich, and when."),
+        Setting(name="HOST", default="127.0.0.1", help="Address to listen on; `0.0.0.0` in a container."),
+        Setting(name="PORT", default="8080", help="Port to listen on; 0 takes any free one."),
+        Setting(name="WORKER_CONCURRENCY", default="100", help="Calls in flight in one worker, 1 to 10000."),
+        Setting(
+            name="SHUTDOWN_GRACE",
+            default="25s",
+            help="How long a stopping worker lets its calls finish: `25` or `25s`.",
+        ),
+        Setting(
+            name="MAX_BODY_BYTES", default="2MiB", help="Largest delivery accepted: `2097152` or `2MiB`."
+        ),
+        Setting(
+            name="SIGNATURE_MAX_AGE",
+            default="off",
+            help="Refuse deliveries signed longer ago: `300`, `5m` or `off`. Close retries for 72 hours.",
+        ),
+        Setting(name="LOG_FORMAT", help="`json` or `console`; unset, `console` on a terminal, else `json`."),
+        Setting(name="LOG_LEVEL", default="info", help="`debug`, `info`, `warning`, `error` or `critical`."),
+    )
+}
+"""Every setting, in the order in which they are explained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says, checked.
+
+    Attributes:
+        close_api_key: None when unset.
+        close_api_key_id: `api_…`, or None when it is not known.
+        close_api_url: without a slash at its end.
+        signature_keys: empty when unset.
+        redis_url: None when unset.
+        rules_file: need not exist.
+        host: to listen on.
+        port: to listen on; 0 for any.
+        worker_concurrency: calls in flight in one worker.
+        shutdown_grace_seconds: how long a stopping worker lets its calls finish.
+        max_body_bytes: largest delivery accepted.
+        signature_max_age_seconds: None when age is not checked.
+        log_format: how lines are written.
+        log_level: the least that is written.
+        warnings: variables that look like a misspelt setting, one sentence each.
+    """
+
+    close_api_key: Secret | None
+    close_api_key_id: str | None
+    close_api_url: str
+    signature_keys: tuple[SignatureKey, ...]
+    redis_url: Secret | None
+    rules_file: Path
+    host: str
+    port: int
+    worker_concurrency: int
+    shutdown_grace_seconds: float
+    max_body_bytes: int
+    signature_max_age_seconds: float | None
+    log_format: LogFormat
+    log_level: LogLevel
+    warnings: tuple[str, ...] = ()
+
+    def secret_texts(self) -> tuple[str, ...]:
+        """Every text that must not turn up in a log, for `service.log.configure_logging`."""
+        texts = [] if self.close_api_key is None else [self.close_api_key.reveal()]
+        for one in self.signature_keys:
+            texts += [one.key.hex(), one.key.hex().upper()]
+        if self.redis_url is not None:
+            texts += values.redis_passwords(self.redis_url.reveal())
+        return tuple(texts)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """Why the settings cannot be used: which variable, and what was expected."""
+
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, needs: Collection[str], on_terminal: bool | None = None
+) -> Settings | tuple[SettingProblem, ...]:
+    """Read all settings, and the files they point to.
+
+    Args:
+        environ: the variables; those of this process when None.
+        needs: names of settings the command cannot do without.
+        on_terminal: whether logs go to a person's terminal; whether stderr is one when None.
+
+    Raises:
+        KeyError: `needs` names no setting.
+    """
+    reader = _Reader(os.environ if environ is None else environ, needs=needs)
+    terminal = sys.stderr.isatty() if on_terminal is None else on_terminal
+    api_key = reader.optional("CLOSE_API_KEY", values.token)
+    settings = Settings(
+        close_api_key=api_key,
+        close_api_key_id=reader.optional("CLOSE_API_KEY_ID", values.plain) or _id_in(api_key),
+        close_api_url=reader.value("CLOSE_API_URL", values.http_url),
+        signature_keys=reader.optional("CLOSE_SIGNATURE_KEYS", values.signature_keys) or (),
+        redis_url=reader.optional("REDIS_URL", values.redis_url),
+        rules_file=Path(reader.value("RULES_FILE", values.plain)),
+        host=reader.value("HOST", values.plain),
+        port=reader.value("PORT", values.whole_number(least=0, most=65_535)),
+        worker_concurrency=reader.value("WORKER_CONCURRENCY", values.whole_number(least=1, most=10_000)),
+        shutdown_grace_seconds=reader.value("SHUTDOWN_GRACE", values.seconds),
+        max_body_bytes=reader.value("MAX_BODY_BYTES", values.size_bytes),
+        signature_max_age_seconds=reader.value("SIGNATURE_MAX_AGE", values.seconds_or_off),
+        log_format=reader.optional("LOG_FORMAT", values.member(LogFormat))
+        or (LogFormat.CONSOLE if terminal else LogFormat.JSON),
+        log_level=reader.value("LOG_LEVEL", values.member(LogLevel)),
+        warnings=tuple(str(one) for one in reader.misspelt),
+    )
+    # a misspelt variable is most likely why another one is missing
+    return (*reader.problems, *reader.misspelt) if reader.problems else settings
+
+
+class _Reader:
+    """Reads one setting after the other and collects what is wrong."""
+
+    def __init__(self, environ: Mapping[str, str], *, needs: Collection[str]) -> None:
+        self._environ = environ
+        self._needs = {SETTINGS[name].name for name in needs}
+        self.problems: list[SettingProblem] = []
+        self.misspelt = tuple(_misspelt(environ))
+
+    def optional(self, name: str, parse: Callable[[str], Value]) -> Value | None:
+        """The setting's value; None when it is unset or wrong."""
+        text = self._text(name)
+        return None if text is None else self._parsed(name, text, parse)
+
+    def value(self, name: str, parse: Callable[[str], Value]) -> Value:
+        """The setting's value, or its default's when it is unset or wrong."""
+        text = self._text(name)
+        value = None if text is None else self._parsed(name, text, parse)
+        return parse(SETTINGS[name].default) if value is None else value
+
+    def _parsed(self, name: str, text: str, parse: Callable[[str], Value]) -> Value | None:
+        try:
+            return parse(text)
+        except ValueError as error:
+            shown = _MAY_BE_SHOWN.fullmatch(text) and not SETTINGS[name].secret
+            self._problem(name, f"{error}, not {text!r}" if shown else str(error))
+            return None
+
+    def _text(self, name: str) -> str | None:
+        """What the variable or its file says; None when it is unset or cannot be used."""
+        direct = self._environ.get(name, "").strip()
+        file = self._environ.get(name + _FILE, "").strip()
+        if direct and file:
+            self._problem(name, f"set here and in {name}{_FILE}; expected one of the two")
+            return None
+        if file:
+            return self._contents(name + _FILE, file)
+        if not direct and name in self._needs and not SETTINGS[name].default:
+            self._problem(name, f"not set. {SETTINGS[name].help}")
+        return direct or None
+
+    def _contents(self, name: str, file: str) -> str | None:
+        # no message repeats the path: somebody may have put the secret itself there
+        try:
+            text = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            self._problem(name, f"the file it names cannot be read: {error.strerror}")
+            return None
+        except ValueError:
+            self._problem(name, "the file it names is not UTF-8 text")
+            return None
+        if not text:
+            self._problem(name, "the file it names is empty")
+        return text or None
+
+    def _problem(self, name: str, message: str) -> None:
+        self.problems.append(SettingProblem(name, message))
+
+
+def _id_in(api_key: Secret | None) -> str | None:
+    match = _KEY_WITH_ID.fullmatch(api_key.reveal()) if api_key else None
+    return match[1] if match else None
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[SettingProblem]:
+    """Variables nobody reads that look meant for us: our prefix, or nearly the name of a setting."""
+    names = [form for name in SETTINGS for form in (name, name + _FILE)]
+    found = []
+    for name in sorted(set(environ) - set(names)):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=_LIKE_ENOUGH)
+        if near:
+            found.append(SettingProblem(name, f"no such setting; did you mean {near[0]}?"))
+        elif name.startswith("CLOSE_") and not _KUBERNETES_LINK.fullmatch(name):
+            found.append(SettingProblem(name, "no such setting"))
+    return found

@@ -1,0 +1,154 @@
+"""How one setting's text becomes its value. Pure.
+
+Each parser raises ValueError with a sentence that says what was expected. It never repeats the text, which
+may be a secret; `service.settings` adds the text of settings that are none.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from service.durations import parse_duration
+from service.signature import SignatureKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+_BYTES_IN = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_SIZE = re.compile(r"([0-9]{1,12}) ?(|b|kib|mib|gib)", re.IGNORECASE)
+_TOKEN = re.compile(r"[!-~]+")
+
+
+class Secret:
+    """A text that must not be shown: `repr` and `str` give `shown`, only `reveal` gives the text itself."""
+
+    # not a dataclass: `asdict` and encoders would hand out the value
+    __slots__ = ("_shown", "_value")
+
+    def __init__(self, value: str, *, shown: str = "***") -> None:
+        self._value = value
+        self._shown = shown
+
+    def reveal(self) -> str:
+        """The secret itself, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self._shown})"
+
+    def __str__(self) -> str:
+        return self._shown
+
+
+def token(text: str) -> Secret:
+    """Read an API key: visible ASCII in one piece, as it goes into an HTTP header."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("an API key is one word of visible ASCII characters")
+    return Secret(text)
+
+
+def signature_keys(text: str) -> tuple[SignatureKey, ...]:
+    """Read comma-separated signature keys."""
+    return tuple(SignatureKey.parse(part.strip()) for part in text.split(","))
+
+
+def plain(text: str) -> str:
+    """Accept any text in one line."""
+    if not text.isprintable():
+        raise ValueError("expected one line without control characters")
+    return text
+
+
+def http_url(text: str) -> str:
+    """Read a base URL; it comes back without the slash at its end."""
+    url = _split(text)
+    if url is None or url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("expected an http:// or https:// URL")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("expected a URL without user, query or fragment")
+    return text.rstrip("/")
+
+
+def redis_url(text: str) -> Secret:
+    """Read a Redis URL; its user, password and options are not shown."""
+    url = _split(text)
+    if url is None or url.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("expected a redis://, rediss:// or unix:// URL")
+    if url.scheme == "unix" and not url.path:
+        raise ValueError("expected the path of a socket: unix:///run/redis.sock")
+    if url.scheme != "unix" and not url.hostname:
+        raise ValueError("expected a host: redis://host:6379/0")
+    user, at, host = url.netloc.rpartition("@")
+    return Secret(text, shown=f"{url.scheme}://{'***@' if at and user else ''}{host}{url.path}")
+
+
+def redis_passwords(text: str) -> tuple[str, ...]:
+    """The passwords inside a Redis URL, as written and decoded, so that logs can be kept free of them."""
+    url = urlsplit(text)
+    written = [url.password or "", *(value for name, value in parse_qsl(url.query) if name == "password")]
+    return tuple(dict.fromkeys(form for one in written for form in (one, unquote(one)) if form))
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - a port that is no number shows only when it is read
+    except ValueError:
+        return None
+    return url if _TOKEN.fullmatch(text) else None
+
+
+def whole_number(*, least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
+            raise ValueError(f"expected a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def member(choices: type[Choice]) -> Callable[[str], Choice]:
+    """A parser of an enum's values, in any case."""
+
+    def parse(text: str) -> Choice:
+        try:
+            return choices(text.lower())
+        except ValueError:
+            raise ValueError(f"expected {' or '.join(choices)}") from None
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as `25s`, `5m` or `3d`; a bare number is seconds."""
+    duration = parse_duration(text)
+    if duration is None:
+        duration = parse_duration(f"{text}s")
+    if duration is None:
+        raise ValueError("expected a duration such as 25, 25s, 5m, 1h or 3d")
+    return duration
+
+
+def seconds_or_off(text: str) -> float | None:
+    """Read a duration above zero, or `off`, which is None."""
+    if text.lower() == "off":
+        return None
+    duration = seconds(text)
+    if duration <= 0:
+        raise ValueError("expected a duration above zero, or `off`")
+    return duration
+
+
+def size_bytes(text: str) -> int:
+    """Read a size such as `2097152`, `512KiB` or `2MiB`, at least one byte."""
+    match = _SIZE.fullmatch(text)
+    if not match or int(match[1]) < 1:
+        raise ValueError("expected a size of at least one byte, such as 2097152, 512KiB or 2MiB")
+    return int(match[1]) * _BYTES_IN[match[2].lower()]
