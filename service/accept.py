@@ -1,0 +1,182 @@
+"""Accepting an event: claim and enqueue in one step, and many events in one round trip.
+
+A 2xx is answered only after Redis has answered. While one round trip is under way, the next events gather and
+share the one after it (group commit), so a burst costs round trips by time, not by events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import NoScriptError, RedisError
+
+from service import jobs, keys
+from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_id
+from service.rules import Priority
+from service.scripts import script_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from service.event import Event
+    from service.planning import PlannedEnrichment
+
+GRACE_MS = 10 * 60 * 1000
+"""How long after it is due a queued entry may stay untouched before the sweeper looks at its job."""
+
+MOST_IN_ONE_TRIP = 64
+"""Events in one round trip: few enough that Redis serves others in between."""
+
+
+class StoreUnavailableError(Exception):
+    """Redis could not take it: nothing was accepted, and the sender must try again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of one planned enrichment.
+
+    Attributes:
+        rule: the rule that planned it.
+        enrichment: its entry id.
+        result: `planned`, `reopened`, `again` or `duplicate` (see accept.lua).
+    """
+
+    rule: str
+    enrichment: str
+    result: str
+
+
+@dataclass(slots=True)
+class _Waiting:
+    keys: list[str]
+    args: list[Any]
+    answer: asyncio.Future[list[bytes]]
+
+
+class Accepter:
+    """Writes plans to Redis. One for a process; safe for any number of concurrent requests."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._template = jobs.job_template(redis)
+        self._script = script_text("accept")
+        self._sha: str | None = None
+        self._waiting: list[_Waiting] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def accept(
+        self, event: Event, enrichments: Sequence[PlannedEnrichment], *, bulk: bool = False
+    ) -> list[Accepted]:
+        """Make an event's enrichments durable: claimed in the ledger and enqueued, or found there already.
+
+        Args:
+            event: what planned them.
+            enrichments: at least one.
+            bulk: put them all behind live work, whatever their rules say.
+
+        Raises:
+            StoreUnavailableError: Redis did not confirm. Trying again is safe.
+        """
+        ids = [
+            entry_id(organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id)
+            for item in enrichments
+        ]
+        job_ids = [new_job_id(one) for one in ids]
+        plan = {
+            "event": event.id,
+            "action": event.action,
+            "stamp": event.date_updated,
+            "iso": jobs.stamp(),
+            "org": event.organization_id,
+            "ttl": RETENTION_SECONDS,
+            "grace_ms": GRACE_MS,
+            "live": jobs.LIVE_QUEUE,
+            "bulk": jobs.BULK_QUEUE,
+            "version": ENTRY_VERSION,
+            "items": [
+                {
+                    "id": one,
+                    "job": job_id,
+                    "rule": item.rule,
+                    "type": item.object_type,
+                    "object": item.object_id,
+                    "lead": item.lead_id or "",
+                    "field": item.field_id,
+                    "name": item.field_name,
+                    "mode": item.mode,
+                    "delay_ms": round(item.settle_seconds * 1000),
+                    "bulk": bulk or item.priority is Priority.LOW,
+                    "front": item.priority is Priority.HIGH,
+                    "reopens": item.reopens,
+                    "judged": item.judged,
+                }
+                for one, job_id, item in zip(ids, job_ids, enrichments, strict=True)
+            ],
+        }
+        script_keys = [
+            keys.COUNTS,
+            keys.ACTIVE,
+            keys.HISTORY,
+            keys.event(event.id),
+            jobs.ALL_QUEUES_KEY,
+            jobs.queue_key(jobs.LIVE_QUEUE),
+            jobs.scheduled_key(jobs.LIVE_QUEUE),
+            jobs.queue_key(jobs.BULK_QUEUE),
+            jobs.scheduled_key(jobs.BULK_QUEUE),
+        ]
+        for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
+            script_keys += [keys.entry(one), jobs.job_key(job_id), keys.object_entries(item.object_id)]
+        answers = await self._share_a_trip(script_keys, [msgspec.json.encode(plan), *self._template])
+        return [
+            Accepted(rule=item.rule, enrichment=one, result=answer.decode())
+            for one, item, answer in zip(ids, enrichments, answers, strict=True)
+        ]
+
+    async def _share_a_trip(self, script_keys: list[str], args: list[Any]) -> list[bytes]:
+        waiting = _Waiting(script_keys, args, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        return await waiting.answer
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST_IN_ONE_TRIP], self._waiting[MOST_IN_ONE_TRIP:]
+            try:
+                answers = await self._send(batch)
+            except (RedisError, OSError) as error:
+                answers = [StoreUnavailableError(type(error).__name__)] * len(batch)
+            for one, answer in zip(batch, answers, strict=True):
+                if one.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    refusal = StoreUnavailableError(type(answer).__name__)
+                    refusal.__cause__ = answer
+                    one.answer.set_exception(refusal)
+                else:
+                    one.answer.set_result(answer)
+
+    async def _send(self, batch: list[_Waiting]) -> list[Any]:
+        answers = await self._pipeline(batch)
+        missed = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missed:
+            # a restarted or failed-over Redis has forgotten the script
+            self._sha = None
+            again = await self._pipeline([batch[index] for index in missed])
+            for index, answer in zip(missed, again, strict=True):
+                answers[index] = answer
+        return answers
+
+    async def _pipeline(self, batch: list[_Waiting]) -> list[Any]:
+        if self._sha is None:
+            self._sha = await self._redis.script_load(self._script)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for one in batch:
+                pipeline.evalsha(self._sha, len(one.keys), *one.keys, *one.args)
+            return await pipeline.execute(raise_on_error=False)

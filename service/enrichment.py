@@ -1,0 +1,223 @@
+"""One enrichment: its identity, its states and its ledger entry. Pure; the contract between web and workers.
+
+An enrichment is one custom field of one lead or contact. Its ledger entry in Redis is the truth about it; an
+RQ job only delivers it to a worker. Every wait makes a new job: a job id is an entry's id and a fresh token.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENTRY_VERSION = 1
+"""Written into every entry. A worker leaves entries of a newer version alone."""
+
+ENTRY_ID_LENGTH = 20
+"""100 bits in base32: two enrichments among a billion share an id with a chance below 1e-12."""
+
+RETENTION_SECONDS = 35 * 24 * 3600
+"""How long a finished entry is kept: longer than Close's 30-day event log, so a replayed event finds it."""
+
+
+class State(StrEnum):
+    """Where an enrichment stands. All but the first three are final."""
+
+    PLANNED = "planned"
+    WAITING = "waiting"
+    CALLING = "calling"
+    FILLED = "filled"
+    CONFIRMED = "confirmed"
+    EMPTY = "empty"
+    KEPT = "kept"
+    PREVIEWED = "previewed"
+    SKIPPED = "skipped"
+    GONE = "gone"
+    REJECTED = "rejected"
+    HELD = "held"
+    DEAD = "dead"
+
+    @property
+    def final(self) -> bool:
+        """True when nothing more will happen by itself."""
+        return self not in ACTIVE_STATES
+
+
+ACTIVE_STATES = frozenset({State.PLANNED, State.WAITING, State.CALLING})
+FINAL_STATES = frozenset(State) - ACTIVE_STATES
+
+STATE_MEANINGS: Mapping[State, str] = {
+    State.PLANNED: "queued",
+    State.WAITING: "waits: to settle, to retry, for Close's pace or for another rule",
+    State.CALLING: "Close is being asked right now",
+    State.FILLED: "Close found a value and saved it",
+    State.CONFIRMED: "an unclear call had saved a value after all: found on reading the field back",
+    State.EMPTY: "Close found nothing",
+    State.KEPT: "the field already had a value; nothing was spent",
+    State.PREVIEWED: "a value was computed and recorded, not saved",
+    State.SKIPPED: "the rule did not want it",
+    State.GONE: "the record or field no longer exists",
+    State.REJECTED: "Close refused the request",
+    State.HELD: "nobody knows whether a call ran; a person decides",
+    State.DEAD: "all attempts were used up",
+}
+"""One line for each state, shown to people."""
+
+ALLOWED: Mapping[State, frozenset[State]] = {
+    State.PLANNED: FINAL_STATES | {State.WAITING, State.CALLING},
+    State.WAITING: FINAL_STATES | {State.WAITING, State.CALLING},
+    State.CALLING: FINAL_STATES | {State.WAITING},
+    **{state: frozenset({State.PLANNED, State.WAITING}) for state in FINAL_STATES},
+}
+"""Which state may follow which. A final state is left only when a later event plans the field anew."""
+
+
+def entry_id(*, organization_id: str, object_id: str, field_id: str) -> str:
+    """The one name of an enrichment: the same three ids always give the same 20 characters (a-z, 2-7)."""
+    digest = hashlib.blake2b(f"{organization_id}\0{object_id}\0{field_id}".encode(), digest_size=13).digest()
+    return base64.b32encode(digest).decode()[:ENTRY_ID_LENGTH].lower()
+
+
+def new_job_id(of_entry: str) -> str:
+    """A fresh RQ job id for an entry: RQ allows letters, digits, `_` and `-`."""
+    return f"{of_entry}-{secrets.token_hex(5)}"
+
+
+def entry_of_job(job_id: str) -> str:
+    """The entry a job id belongs to."""
+    return job_id.partition("-")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One ledger entry, decoded. Times are Unix milliseconds of Redis's clock; None has not happened.
+
+    Attributes:
+        id: see `entry_id`.
+        version: of the entry's format.
+        organization_id, object_type, object_id, lead_id, field_id: what is enriched.
+        field_name: the field's name when it was planned.
+        rule: the rule that planned it.
+        mode: that rule's mode: fill, overwrite or preview.
+        queue: RQ queue that carries it.
+        event_id, action: the event that planned it.
+        state, reason: where it stands, and why in words.
+        job_id: the RQ job that delivers it next; any other job for it is stale.
+        fence: counts executions; only the holder of the newest may call or settle.
+        holder: the worker that has it in hand, or "".
+        attempts: calls that ended badly or well; waits for the pace do not count.
+        calls: calls that Close may have charged for.
+        failures: failed tries in a row of any kind, for backoff.
+        judged: the rule's condition was met already when the event was accepted.
+        ambiguous: the last call may have run; the field must be read back first.
+        blocked: it waits for other enrichments of its record.
+        value_before: JSON of the field's value before an overwriting call, or None.
+        planned_ms, due_ms, changed_ms, called_ms, ended_ms: when.
+        unreachable_ms: since when Close could not be reached at all, or None.
+        value: as Close returned it; None when there is none.
+        confidence, reasoning: as Close returned them.
+    """
+
+    id: str
+    version: int
+    organization_id: str
+    object_type: str
+    object_id: str
+    lead_id: str | None
+    field_id: str
+    field_name: str
+    rule: str
+    mode: str
+    queue: str
+    event_id: str
+    action: str
+    state: State
+    reason: str
+    job_id: str
+    fence: int
+    holder: str
+    attempts: int
+    calls: int
+    failures: int
+    judged: bool
+    ambiguous: bool
+    blocked: bool
+    value_before: str | None
+    planned_ms: int
+    due_ms: int | None
+    changed_ms: int
+    called_ms: int | None
+    ended_ms: int | None
+    unreachable_ms: int | None
+    value: Any = None
+    confidence: str | None = None
+    reasoning: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The entry as plain data for `--json` and the API; everything, including the value."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
+    """Read a ledger hash; None where there is no entry.
+
+    Raises:
+        ValueError: the hash is not one of ours: a state or number in it cannot be read.
+    """
+    if b"state" not in raw:
+        return None
+
+    def text(name: str) -> str:
+        return raw.get(name.encode(), b"").decode()
+
+    def number(name: str) -> int:
+        return int(text(name) or 0)
+
+    def moment(name: str) -> int | None:
+        return int(text(name)) if text(name) else None
+
+    value = raw.get(b"value")
+    return Entry(
+        id=of_entry,
+        version=number("v"),
+        organization_id=text("org"),
+        object_type=text("type"),
+        object_id=text("object"),
+        lead_id=text("lead") or None,
+        field_id=text("field"),
+        field_name=text("name"),
+        rule=text("rule"),
+        mode=text("mode"),
+        queue=text("queue"),
+        event_id=text("event"),
+        action=text("action"),
+        state=State(text("state")),
+        reason=text("reason"),
+        job_id=text("job"),
+        fence=number("fence"),
+        holder=text("holder"),
+        attempts=number("attempts"),
+        calls=number("calls"),
+        failures=number("failures"),
+        judged=text("judged") == "1",
+        ambiguous=text("ambiguous") == "1",
+        blocked=text("blocked") == "1",
+        value_before=text("before") or None,
+        planned_ms=number("planned_ms"),
+        due_ms=moment("due_ms"),
+        changed_ms=number("changed_ms"),
+        called_ms=moment("called_ms"),
+        ended_ms=moment("ended_ms"),
+        unreachable_ms=moment("unreachable_ms"),
+        value=msgspec.json.decode(value) if value else None,
+        confidence=text("confidence") or None,
+        reasoning=text("reasoning") or None,
+    )

@@ -1,0 +1,50 @@
+"""Every Redis key of ours, in one place. RQ's own (`rq:*`) come from RQ."""
+
+from __future__ import annotations
+
+COUNTS = "enrich:counts"
+"""Hash: how many entries are in each state."""
+ACTIVE = "enrich:active"
+"""Sorted set: entries that are not final, by the moment (ms) something must have happened to them."""
+HISTORY = "enrich:history"
+"""Stream, capped: one line for each change of any entry."""
+BACKLOG = "enrich:backlog"
+"""List: authentic events that could not be planned yet because Close's schema was not to be had."""
+QUARANTINE = "enrich:quarantine"
+"""Stream, capped: authentic bodies that could not be read."""
+HALT = "enrich:halt"
+"""Hash, there only while all calls are halted: reason, kind, since_ms."""
+PROBE = "enrich:probe"
+"""Lease: at most one trial call in each interval while halted."""
+HOUSEKEEPER = "enrich:lease:housekeeper"
+"""Lease: the one worker that does the housekeeping."""
+
+
+def entry(entry_id: str) -> str:
+    """Hash: the ledger entry of one enrichment."""
+    return f"enrich:entry:{entry_id}"
+
+
+def story(entry_id: str) -> str:
+    """List, capped: what happened to one enrichment, oldest first."""
+    return f"enrich:story:{entry_id}"
+
+
+def object_entries(object_id: str) -> str:
+    """Set: the entries of one lead or contact."""
+    return f"enrich:object:{object_id}"
+
+
+def event(event_id: str) -> str:
+    """String: the `date_updated` of an event that may start finished fields again, as last planned."""
+    return f"enrich:event:{event_id}"
+
+
+def park(group: str) -> str:
+    """String with a time to live: no call of this endpoint group before it expires."""
+    return f"enrich:park:{group}"
+
+
+def schema(object_type: str) -> str:
+    """String: Close's custom field schema of leads or contacts, with the time it was read."""
+    return f"enrich:schema:{object_type}"

@@ -1,0 +1,66 @@
+-- Claim every field an event leads to and enqueue its job, in one step: all of it is durable, or none.
+--
+-- KEYS  1 counts  2 active  3 history  4 event  5 rq:queues
+--       6 live queue  7 live scheduled  8 bulk queue  9 bulk scheduled
+--       then for each item: entry, rq job, entries of the object
+-- ARGV  1 JSON { event, action, stamp, iso, org, ttl, grace_ms, live, bulk, version,
+--                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
+--       2.. the RQ job template, field and value in turn
+-- Returns for each item: "planned" | "reopened" | "again" (will run once more when the call in progress has ended)
+--         | "duplicate"
+--
+-- An entry is claimed by being created. A finished one is planned anew only when the item says the event may do so
+-- and this version of the event (its date_updated) has not been planned before.
+
+local plan = cjson.decode(ARGV[1])
+local template = {}
+for i = 2, #ARGV do template[#template + 1] = ARGV[i] end
+local now = now_ms()
+
+local may_reopen = false
+for _, item in ipairs(plan.items) do may_reopen = may_reopen or item.reopens end
+local seen = false
+if may_reopen then
+  seen = redis.call('GET', KEYS[4]) == plan.stamp
+  redis.call('SET', KEYS[4], plan.stamp, 'EX', plan.ttl)
+end
+
+local answers = {}
+for i, item in ipairs(plan.items) do
+  local base = 9 + (i - 1) * 3
+  local entry, job, entries = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3]
+  local state = redis.call('HGET', entry, 'state')
+  local fresh = not state
+  local reopen = state and FINAL[state] and item.reopens and not seen
+  if fresh or reopen then
+    local waits = item.delay_ms > 0
+    if reopen then
+      redis.call('HDEL', entry, 'value', 'confidence', 'reasoning', 'before', 'ambiguous', 'called_ms', 'ended_ms',
+                 'unreachable_ms', 'failures', 'again')
+      redis.call('PERSIST', entry)
+    end
+    local to = waits and 'waiting' or 'planned'
+    redis.call('HSET', entry, 'v', plan.version, 'org', plan.org, 'type', item.type, 'object', item.object,
+      'lead', item.lead, 'field', item.field, 'name', item.name, 'rule', item.rule, 'mode', item.mode,
+      'queue', item.bulk and plan.bulk or plan.live, 'event', plan.event, 'action', plan.action, 'state', to,
+      'reason', waits and 'lets the record settle' or '', 'job', item.job, 'attempts', 0,
+      'judged', item.judged and 1 or 0, 'planned_ms', whole(now), 'changed_ms', whole(now),
+      'due_ms', whole(now + item.delay_ms))
+    enqueue({ job = job, queues = KEYS[5], queue = item.bulk and KEYS[8] or KEYS[6],
+              scheduled = item.bulk and KEYS[9] or KEYS[7], origin = item.bulk and plan.bulk or plan.live },
+            item.job, template, plan.iso, item.rule, now, item.delay_ms, item.front)
+    redis.call('SADD', entries, item.id)
+    redis.call('PERSIST', entries)
+    redis.call('ZADD', KEYS[2], whole(now + item.delay_ms + plan.grace_ms), item.id)
+    count(KEYS[1], state, to)
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact', cjson.encode({ at = now, id = item.id,
+      object = item.object, field = item.name, rule = item.rule, state = to, event = plan.event }))
+    answers[i] = fresh and 'planned' or 'reopened'
+  elseif state == 'calling' and item.reopens and not seen and item.mode == 'overwrite' then
+    redis.call('HSET', entry, 'again', plan.event)
+    answers[i] = 'again'
+  else
+    answers[i] = 'duplicate'
+  end
+end
+return answers
