@@ -1,0 +1,76 @@
+"""What a process knows: rules and Close's custom fields, bound together. Replaced whole, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.binding import Bindings, bind
+from service.rules import ObjectType, Rule, RuleBook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from service.schema import Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """Rules and schemas as of one moment.
+
+    Attributes:
+        rulebook: the rules file.
+        schemas: by object type; one that could not be had yet is missing.
+        bindings: the rules with their fields' ids.
+    """
+
+    rulebook: RuleBook
+    schemas: Mapping[ObjectType, Schema] = field(default_factory=dict)
+    bindings: Bindings = field(default_factory=Bindings)
+
+    @classmethod
+    def of(cls, rulebook: RuleBook, schemas: Mapping[ObjectType, Schema]) -> Knowledge:
+        """Bind rules to schemas."""
+        return cls(rulebook=rulebook, schemas=schemas, bindings=bind(rulebook, schemas=schemas))
+
+    @property
+    def complete(self) -> bool:
+        """True when the schema of every object type that an enabled rule names is known."""
+        return all(rule.object_type in self.schemas for rule in self.rulebook.enabled)
+
+    @property
+    def organization_id(self) -> str | None:
+        """The organization that the API key belongs to, or None while no schema is known."""
+        return next((schema.organization_id for schema in self.schemas.values()), None)
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule of that name, or None."""
+        return self.rulebook.named(name)
+
+    def schema(self, object_type: ObjectType) -> Schema | None:
+        """The custom fields of leads or contacts, or None while they are unknown."""
+        return self.schemas.get(object_type)
+
+    def fields_of_rules(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The ids of the fields that these rules fill; rules without a known field are left out."""
+        wanted = set(names)
+        return tuple(bound.field_id for bound in self.bindings.bound if bound.rule.name in wanted)
+
+    def fields_waiting_for(self, rule_name: str) -> tuple[str, ...]:
+        """The ids of the fields whose rules run after the named one."""
+        return tuple(bound.field_id for bound in self.bindings.bound if rule_name in bound.rule.after)
+
+    def fields_to_read(self, object_type: ObjectType, field_id: str) -> frozenset[str] | None:
+        """What one read of a record must bring for any of its rules; None for the whole record.
+
+        `_fields=custom.<id>` is documented for leads only, so contacts, which are small, are read whole.
+        """
+        if object_type is not ObjectType.LEAD:
+            return None
+        of_leads = [bound for bound in self.bindings.bound if bound.rule.object_type is ObjectType.LEAD]
+        conditions = [bound.rule.when for bound in of_leads if bound.rule.when is not None]
+        if any(one.custom_fields or one.reads_whole_record for one in conditions):
+            return None
+        custom = {f"custom.{bound.field_id}" for bound in of_leads} | {f"custom.{field_id}"}
+        named = {name for condition in conditions for name in condition.attributes}
+        return frozenset({"id"} | custom | named)

@@ -1,0 +1,79 @@
+"""Whether the receiver may be sent events, and what an operator should look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+from rq.worker_registration import REDIS_WORKER_KEYS
+
+from service import jobs
+from service.redis_text import texts
+
+if TYPE_CHECKING:
+    from service.knowledge import Knowledge
+    from service.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Ready or not, and why.
+
+    Attributes:
+        problems: what makes it unfit to take events, by part: `redis`, `rules`.
+        degraded: what needs attention although events are safe to take, by part.
+    """
+
+    problems: dict[str, str]
+    degraded: dict[str, str]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of `/readyz`."""
+        return 503 if self.problems else 200
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of `/readyz`."""
+        if self.problems:
+            return {"status": "unavailable", "problems": self.problems, "degraded": self.degraded}
+        return {"status": "degraded" if self.degraded else "ready", "degraded": self.degraded}
+
+
+async def readiness(ledger: Ledger, knowledge: Knowledge) -> Readiness:
+    """Look at Redis, rules, workers, halts and fields."""
+    problems: dict[str, str] = {}
+    degraded: dict[str, str] = {}
+    if not knowledge.rulebook.enabled:
+        problems["rules"] = "no rule is enabled, so no event would lead to anything"
+    try:
+        await ledger.redis.ping()
+        if not await alive_workers(ledger):
+            degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
+        halt = await ledger.halted()
+        if halt is not None:
+            degraded["halted"] = halt.reason
+    except (RedisError, OSError) as error:
+        problems["redis"] = f"Redis does not answer ({type(error).__name__})"
+    if not knowledge.complete:
+        degraded["fields"] = "Close's custom fields are not known yet: events are kept and planned later"
+    for one in knowledge.bindings.unbound if knowledge.complete else ():
+        degraded[f"rule {one.rule.name}"] = one.problem
+    return Readiness(problems=problems, degraded=degraded)
+
+
+async def alive_workers(ledger: Ledger) -> list[str]:
+    """The names of the workers whose heartbeat RQ still believes in."""
+    worker_keys = sorted(texts(await ledger.redis.smembers(REDIS_WORKER_KEYS)))
+    if not worker_keys:
+        return []
+    async with ledger.redis.pipeline(transaction=False) as pipeline:
+        for key in worker_keys:
+            pipeline.hmget(key, "queues", "death")
+        rows = await pipeline.execute()
+    ours = set(jobs.QUEUES)
+    return [
+        key.removeprefix("rq:worker:")
+        for key, (queues, death) in zip(worker_keys, rows, strict=True)
+        if queues is not None and death is None and ours & set(queues.decode().split(","))
+    ]
