@@ -1,0 +1,169 @@
+"""RQ's bookkeeping for many jobs at a time: its own pipeline hooks, one round trip for a batch.
+
+RQ's stock worker spends about 57 commands in several round trips on each job. The formats here are still
+RQ's, written by RQ's own methods, so `rq info` and rq-dashboard show what is going on. Everything in this
+module blocks and runs in threads.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rq.executions import Execution
+from rq.job import JobStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from service import jobs, keys
+from service.enrichment import entry_of_job
+from service.jobs import ALLOWED_FUNCTIONS, EnrichmentJob
+from service.ledger import LEASE_MS
+from service.redis_text import text
+from service.scripts import script_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from redis import Redis
+    from rq.worker import BaseWorker
+
+EXECUTION_TTL_SECONDS = 90
+"""How long RQ believes in an execution without a heartbeat."""
+
+IDLE_WAIT_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job in this worker's hands; `error` says why it cannot be run at all."""
+
+    job: EnrichmentJob
+    execution: Execution
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one visit to the queues brought; `halted` when it was not allowed to take anything."""
+
+    taken: tuple[Taken, ...] = ()
+    halted: bool = False
+
+
+class Bookkeeper:
+    """Takes jobs from the queues and returns them to RQ when they have ended."""
+
+    def __init__(self, worker: BaseWorker, connection: Redis) -> None:
+        self._worker = worker
+        self._redis = connection
+        self._pop = connection.register_script(script_text("pop", package="workers"))
+        self._pop_keys = [keys.HALT]
+        for queue in jobs.QUEUES:
+            self._pop_keys += [jobs.queue_key(queue), jobs.intermediate_key(queue)]
+
+    def take(self, most: int, *, wait: bool, despite_halt: bool = False) -> Batch:
+        """Take up to `most` jobs, live ones before bulk ones.
+
+        Args:
+            most: at least 1.
+            wait: where the queues are empty, wait about a second for a live job.
+            despite_halt: take jobs although all calls are halted, for a trial.
+        """
+        answer = self._pop(keys=self._pop_keys, args=[most, int(despite_halt)])
+        if answer[0] == b"halted":
+            return Batch(halted=True)
+        found = [
+            (queue, job_id.decode())
+            for queue, ids in zip(jobs.QUEUES, answer[1:], strict=True)
+            for job_id in ids
+        ]
+        if not found and wait:
+            live = jobs.LIVE_QUEUE
+            job_id = self._redis.blmove(jobs.queue_key(live), jobs.intermediate_key(live), IDLE_WAIT_SECONDS)
+            if job_id is not None:
+                found = [(live, text(job_id))]
+        return Batch(taken=self._start(found)) if found else Batch()
+
+    def _start(self, found: Sequence[tuple[str, str]]) -> tuple[Taken, ...]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for _, job_id in found:
+                pipeline.hgetall(jobs.job_key(job_id))
+            hashes = pipeline.execute()
+        taken = []
+        begin_by_ms = time.time_ns() // 1_000_000 + LEASE_MS
+        with self._redis.pipeline() as pipeline:
+            for (queue, job_id), raw in zip(found, hashes, strict=True):
+                pipeline.lrem(jobs.intermediate_key(queue), 1, job_id)
+                if not raw.get(b"data"):
+                    continue
+                job = EnrichmentJob(id=job_id, connection=self._redis, serializer=JSONSerializer)
+                job.restore(raw)
+                job.origin = queue
+                execution = Execution.create(
+                    job, EXECUTION_TTL_SECONDS, pipeline=pipeline, worker_name=self._worker.name
+                )
+                job.prepare_for_execution(self._worker.name, pipeline=pipeline)
+                # from here on its entry is the sweeper's business if nobody begins it
+                pipeline.zadd(keys.ACTIVE, {entry_of_job(job_id): begin_by_ms}, xx=True)
+                taken.append(Taken(job, execution, _refusal(job)))
+            if taken:
+                self._worker.set_state("busy", pipeline=pipeline)
+            pipeline.execute()
+        return tuple(taken)
+
+    def finish(self, done: Iterable[Taken]) -> None:
+        """Tell RQ that jobs have ended well: they are counted and leave Redis."""
+        with self._redis.pipeline() as pipeline:
+            spent = timedelta()
+            for one in done:
+                one.execution.delete(job=one.job, pipeline=pipeline)
+                pipeline.delete(
+                    one.job.key,
+                    one.job.dependents_key,
+                    one.job.dependencies_key,
+                    one.job.execution_registry.key,
+                )
+                self._worker.increment_successful_job_count(pipeline)
+                spent += now() - one.execution.created_at
+            self._worker.increment_total_working_time(spent, pipeline)
+            pipeline.execute()
+
+    def hand_back(self, one: Taken) -> None:
+        """Put a job that could not even begin back to the front of its queue."""
+        with self._redis.pipeline() as pipeline:
+            one.execution.delete(job=one.job, pipeline=pipeline)
+            one.job.set_status(JobStatus.QUEUED, pipeline=pipeline)
+            pipeline.lpush(jobs.queue_key(one.job.origin), one.job.id)
+            pipeline.execute()
+
+    def fail(self, one: Taken, explanation: str) -> None:
+        """Tell RQ that a job cannot be run: it stays in the registry of failed jobs for a day."""
+        one.job.ended_at = now()
+        with self._redis.pipeline() as pipeline:
+            one.job.set_status(JobStatus.FAILED, pipeline=pipeline)
+            one.execution.delete(job=one.job, pipeline=pipeline)
+            one.job._handle_failure(explanation, pipeline=pipeline, worker_name=self._worker.name)  # noqa: SLF001  RQ's own finalizer has no public name
+            self._worker.increment_failed_job_count(pipeline)
+            pipeline.execute()
+
+    def heartbeat(self, held: Sequence[Taken]) -> None:
+        """Tell RQ that this worker and what it runs are alive."""
+        with self._redis.pipeline() as pipeline:
+            self._worker.heartbeat(pipeline=pipeline)
+            self._worker.set_state("busy" if held else "idle", pipeline=pipeline)
+            for one in held:
+                one.execution.heartbeat(one.job.started_job_registry, EXECUTION_TTL_SECONDS, pipeline)
+            pipeline.execute()
+
+
+def _refusal(job: EnrichmentJob) -> str | None:
+    try:
+        function: Any = job.func_name
+    except Exception as error:  # noqa: BLE001  whatever is in Redis must not stop the worker; RQ raises many kinds
+        return f"the job's data is not ours to read ({type(error).__name__})"
+    if function not in ALLOWED_FUNCTIONS:
+        return "the job names a function this service does not run"
+    return None

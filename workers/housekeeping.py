@@ -1,0 +1,136 @@
+"""What one worker does for all, every half second: due jobs move on, lost work is put back.
+
+Every step is safe to do twice, so the lease only saves work; it does not guard correctness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from service import jobs, keys
+from service.enrichment import State
+from service.redis_text import text, texts
+from service.scripts import script_text
+from service.transitions import Postponement
+from workers.conclusion import READ_BACK_DELAY_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio import Redis
+    from structlog.typing import FilteringBoundLogger
+
+    from service.enrichment import Entry
+    from service.ledger import Ledger
+
+TICK_SECONDS = 0.25
+LEASE_SECONDS = 5
+MOST_AT_ONCE = 500
+SWEEP_EVERY_SECONDS = 5.0
+STUCK_SECONDS = 10.0
+"""A job that was popped and not started for so long belonged to a worker that died in between."""
+
+
+class Housekeeper:
+    """Keeps queues and ledger moving. Every worker runs one; the lease lets one at a time act."""
+
+    def __init__(
+        self, ledger: Ledger, *, worker: str, clock: Callable[[], float], log: FilteringBoundLogger
+    ) -> None:
+        self._ledger = ledger
+        self._redis: Redis = ledger.redis
+        self._worker = worker
+        self._clock = clock
+        self._log = log
+        self._restore = self._redis.register_script(script_text("restore", package="workers"))
+        self._first_seen: dict[str, float] = {}
+        self._swept_at = float("-inf")
+
+    async def run(self) -> None:
+        """Tick until cancelled. While Redis is away, nothing can be done and nothing is lost."""
+        while True:
+            try:
+                if await self._have_lease():
+                    await self.tick()
+            except RedisError as error:
+                self._log.warning("housekeeping waits for Redis", error=type(error).__name__)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _have_lease(self) -> bool:
+        if await self._redis.set(keys.HOUSEKEEPER, self._worker, ex=LEASE_SECONDS, nx=True):
+            return True
+        holder = await self._redis.get(keys.HOUSEKEEPER)
+        if holder is None or text(holder) != self._worker:
+            return False
+        return bool(await self._redis.expire(keys.HOUSEKEEPER, LEASE_SECONDS))
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        for queue in jobs.QUEUES:
+            await self._promote_due(queue)
+        if self._clock() - self._swept_at >= SWEEP_EVERY_SECONDS:
+            self._swept_at = self._clock()
+            for queue in jobs.QUEUES:
+                await self._restore_stuck(queue)
+            await self.sweep()
+
+    async def _promote_due(self, queue: str) -> None:
+        seconds, microseconds = await self._redis.time()
+        due = await self._redis.zrangebyscore(
+            jobs.scheduled_key(queue), "-inf", seconds + microseconds / 1e6, start=0, num=MOST_AT_ONCE
+        )
+        if due:
+            await self._ledger.promote(queue, texts(due))
+
+    async def _restore_stuck(self, queue: str) -> None:
+        now = self._clock()
+        present = set(texts(await self._redis.lrange(jobs.intermediate_key(queue), 0, -1)))
+        mine = {key for key in self._first_seen if key.startswith(f"{queue} ")}
+        for key in mine - {f"{queue} {job_id}" for job_id in present}:
+            del self._first_seen[key]
+        for job_id in present:
+            seen_at = self._first_seen.setdefault(f"{queue} {job_id}", now)
+            if now - seen_at > STUCK_SECONDS:
+                list_keys = [jobs.intermediate_key(queue), jobs.queue_key(queue)]
+                if await self._restore(keys=list_keys, args=[job_id]):
+                    self._log.warning("put back a job that was never started", job=job_id)
+
+    async def sweep(self) -> int:
+        """Put back what nobody works on although it is due; how many entries that were.
+
+        An entry in hand is overdue when its lease has run out; one in a queue, long after it was due and only
+        if its job is gone.
+        """
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        overdue = await self._redis.zrangebyscore(keys.ACTIVE, "-inf", now_ms, start=0, num=MOST_AT_ONCE)
+        put_back = 0
+        for entry in await self._ledger.entries(texts(overdue)):
+            put_back += await self._rescue(entry)
+        return put_back
+
+    async def _rescue(self, entry: Entry) -> bool:
+        if entry.state.final:
+            return False
+        in_hand = bool(entry.holder)
+        if not in_hand and await self._has_job(entry):
+            await self._ledger.look_later(entry.id)
+            return False
+        calling = entry.state is State.CALLING
+        then = Postponement(
+            reason="its worker was lost during the call" if calling else "its worker was lost",
+            delay_seconds=READ_BACK_DELAY_SECONDS if calling else 0.0,
+            ambiguous=calling,
+            overdue_seconds=0.0,
+        )
+        rescued = await self._ledger.postpone(entry, then, fence=entry.fence)
+        if rescued:
+            self._log.warning("rescued", enrichment=entry.id, rule=entry.rule, calling=calling)
+        return rescued
+
+    async def _has_job(self, entry: Entry) -> bool:
+        status = await self._redis.hget(jobs.job_key(entry.job_id), "status")
+        return status in (b"queued", b"scheduled")

@@ -1,0 +1,166 @@
+"""Making a worker's tools from settings, and running it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from service.knowledge import Knowledge
+from service.ledger import Ledger
+from service.log import get_logger
+from service.schema_cache import SchemaCache
+from workers.close_api import CloseApi
+from workers.enrich import Tools
+from workers.housekeeping import Housekeeper
+from workers.records import RecordReader
+from workers.reply import Reply
+from workers.worker import EnrichmentWorker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from service.rules import ObjectType, RuleBook
+    from service.schema_cache import FetchSchema
+    from service.settings import Settings
+
+REDIS_PATIENCE = 30
+"""Retries of one Redis command at up to 2 s each: a restart or a failover is waited out by work in hand."""
+
+REDIS_CONNECTIONS = 16
+LEARN_EVERY_SECONDS = 20.0
+
+HTTP_OK = 200
+
+
+def schema_fetcher(api: CloseApi) -> FetchSchema:
+    """Ask Close for schemas; what is not a usable answer is None, and the cache asks again later."""
+
+    async def fetch(object_type: ObjectType) -> bytes | None:
+        result = await api.get_schema(object_type=object_type)
+        return result.body if isinstance(result, Reply) and result.status == HTTP_OK else None
+
+    return fetch
+
+
+def close_api(settings: Settings) -> CloseApi:
+    """The client for the configured key and address.
+
+    Raises:
+        ValueError: there is no key, or key or address cannot be used.
+    """
+    if settings.close_api_key is None:
+        raise ValueError("CLOSE_API_KEY is not set")
+    return CloseApi(api_key=settings.close_api_key.reveal(), base_url=settings.close_api_url)
+
+
+class Learner:
+    """Keeps the process's knowledge current: asks the schema cache every few seconds."""
+
+    def __init__(self, cache: SchemaCache, rulebook: RuleBook) -> None:
+        self._cache = cache
+        self._knowledge = Knowledge.of(rulebook, {})
+
+    def current(self) -> Knowledge:
+        """What is known now."""
+        return self._knowledge
+
+    async def learn(self) -> None:
+        """Look once; while Redis is away, what is known stays."""
+        with contextlib.suppress(RedisError):
+            self._knowledge = await self._cache.knowledge(self._knowledge.rulebook)
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await asyncio.sleep(LEARN_EVERY_SECONDS)
+            await self.learn()
+
+
+@contextlib.asynccontextmanager
+async def open_tools(
+    settings: Settings, rulebook: RuleBook, *, worker: str
+) -> AsyncIterator[tuple[Tools, Learner]]:
+    """The tools for one process, closed when it ends.
+
+    Args:
+        settings: with `REDIS_URL` and `CLOSE_API_KEY`.
+        rulebook: the rules.
+        worker: this process's name in the ledger.
+    """
+    if settings.redis_url is None:
+        raise ValueError("REDIS_URL is not set")
+    log = get_logger("worker")
+    # hundreds of jobs share a few connections and queue for them: Redis answers faster than Close
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.redis_url.reveal(),
+        max_connections=REDIS_CONNECTIONS,
+        timeout=None,
+        retry=AsyncRetry(ExponentialBackoff(cap=2.0, base=0.05), REDIS_PATIENCE),
+        socket_timeout=10,
+        socket_connect_timeout=5,
+    )
+    connection = redis.asyncio.Redis.from_pool(pool)
+    api = close_api(settings)
+    try:
+        learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook)
+        await learner.learn()
+        yield (
+            Tools(
+                ledger=Ledger(connection),
+                api=api,
+                records=RecordReader(api, clock=time.monotonic),
+                knowledge=learner.current,
+                random=random.SystemRandom(),
+                now_ms=lambda: time.time_ns() // 1_000_000,
+                log=log,
+                worker=worker,
+            ),
+            learner,
+        )
+    finally:
+        await api.aclose()
+        await connection.aclose()
+
+
+def blocking_redis(settings: Settings) -> redis.Redis:
+    """The client for RQ's bookkeeping.
+
+    Raises:
+        ValueError: `REDIS_URL` is not set.
+    """
+    if settings.redis_url is None:
+        raise ValueError("REDIS_URL is not set")
+    return redis.Redis.from_url(settings.redis_url.reveal(), socket_connect_timeout=5)
+
+
+async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None = None) -> None:
+    """Run a worker until it is told to stop."""
+    worker = EnrichmentWorker(
+        connection=blocking_redis(settings),
+        concurrency=settings.worker_concurrency,
+        grace_seconds=settings.shutdown_grace_seconds,
+        name=name,
+    )
+    async with open_tools(settings, rulebook, worker=worker.name) as (tools, learner):
+        housekeeper = Housekeeper(
+            tools.ledger, worker=worker.name, clock=time.monotonic, log=get_logger("housekeeping")
+        )
+
+        def alongside() -> list[Awaitable[None]]:
+            return [housekeeper.run(), learner.run()]
+
+        tools.log.info(
+            "worker started", worker=worker.name, pid=os.getpid(), concurrency=settings.worker_concurrency
+        )
+        await worker.serve(tools, alongside=alongside)
+        tools.log.info("worker stopped", worker=worker.name)

@@ -1,0 +1,235 @@
+"""The RQ worker: one process, many calls in flight on one asyncio loop.
+
+RQ's stock worker runs one job at a time in a forked child; an enrichment spends its time waiting for Close,
+so here a job is a coroutine. RQ's bookkeeping blocks and runs in two threads (`workers.bookkeeping`): one
+takes jobs, one returns them. To RQ it is a worker like any other: `rq info` lists it and its jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
+
+from service.jobs import QUEUES, EnrichmentJob
+from workers.bookkeeping import Batch, Bookkeeper, Taken
+from workers.enrich import Tools, enrich
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis import Redis
+    from redis.client import PubSubWorkerThread
+
+HEARTBEAT_SECONDS = 5.0
+"""A sixth of a lease: five may get lost before another worker takes over."""
+
+RQ_HEARTBEAT_EVERY = 3
+WORKER_TTL_SECONDS = 60
+"""How long RQ lists a silent worker."""
+
+COMMAND_POLL_SECONDS = 0.5
+MOST_FINISHED_AT_ONCE = 100
+REDIS_PAUSE_SECONDS = 1.0
+HALTED_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    taken: Taken
+    begun: bool
+
+
+class EnrichmentWorker(BaseWorker):
+    """Runs enrichments from the live and the bulk queue, up to `concurrency` at a time.
+
+    Args:
+        connection: for RQ's bookkeeping; a blocking client.
+        concurrency: calls in flight at most.
+        grace_seconds: how long a stop waits for calls in flight before it puts them back.
+        name: unique among workers; RQ makes one up if None.
+    """
+
+    def __init__(
+        self, *, connection: Redis, concurrency: int, grace_seconds: float, name: str | None = None
+    ) -> None:
+        super().__init__(
+            list(QUEUES),
+            name=name,
+            connection=connection,
+            serializer=JSONSerializer,
+            job_class=EnrichmentJob,
+            worker_ttl=WORKER_TTL_SECONDS,
+            prepare_for_work=True,
+        )
+        self._concurrency = concurrency
+        self._grace_seconds = grace_seconds
+        self._books = Bookkeeper(self, connection)
+        self._commands: PubSubWorkerThread | None = None
+        self._running: dict[asyncio.Task[bool], Taken] = {}
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ended: asyncio.Queue[_Ended] = asyncio.Queue()
+
+    async def serve(self, tools: Tools, *, alongside: Callable[[], list[Awaitable[None]]]) -> None:
+        """Work until SIGTERM or SIGINT; then stop taking jobs, wait for those in flight, put back the rest.
+
+        Args:
+            tools: what jobs work with.
+            alongside: makes the endless coroutines that run beside the jobs, such as housekeeping.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        with ThreadPoolExecutor(1, "take") as taking, ThreadPoolExecutor(1, "finish") as finishing:
+            await loop.run_in_executor(taking, self.bootstrap)
+            await tools.ledger.try_soon()
+            side = [asyncio.ensure_future(one) for one in alongside()]
+            side.append(asyncio.create_task(self._beat(tools, finishing)))
+            finisher = asyncio.create_task(self._finish_forever(finishing))
+            try:
+                await self._take_until_stopped(tools, taking)
+                await self._drain(tools)
+                await self._ended.join()
+            finally:
+                for task in (*side, finisher):
+                    task.cancel()
+                await asyncio.gather(*side, finisher, return_exceptions=True)
+                with contextlib.suppress(RedisError):
+                    await loop.run_in_executor(taking, self.teardown)
+
+    def subscribe(self) -> None:
+        """Listen to RQ's commands (`rq.command`), such as a shutdown; looks up twice a second.
+
+        RQ's own listener looks up once a minute, and may hold up the end of the process for as long.
+        """
+        self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+        self._commands = self.pubsub.run_in_thread(
+            sleep_time=COMMAND_POLL_SECONDS, daemon=True, exception_handler=self._pubsub_exception_handler
+        )
+
+    def unsubscribe(self) -> None:
+        """Stop listening; the thread closes its connection itself."""
+        if self._commands is not None:
+            self._commands.stop()
+            self._commands.join(timeout=4 * COMMAND_POLL_SECONDS)
+
+    async def _take_until_stopped(self, tools: Tools, executor: ThreadPoolExecutor) -> None:
+        while not self._stopping.is_set():
+            free = self._concurrency - len(self._running)
+            if free <= 0:
+                self._room.clear()
+                await self._first_of(self._room.wait())
+                continue
+            try:
+                trial = False
+                batch = await self._take(executor, free)
+                if batch.halted:
+                    trial = await tools.ledger.may_try()
+                    if not trial:
+                        await self._first_of(asyncio.sleep(HALTED_PAUSE_SECONDS))
+                        continue
+                    batch = await self._take(executor, 1, despite_halt=True)
+            except RedisError as error:
+                tools.log.warning("waits for Redis", error=type(error).__name__)
+                await self._first_of(asyncio.sleep(REDIS_PAUSE_SECONDS))
+                continue
+            for one in batch.taken:
+                self._start(one, tools, trial=trial)
+
+    async def _take(self, executor: ThreadPoolExecutor, most: int, *, despite_halt: bool = False) -> Batch:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            executor, lambda: self._books.take(most, wait=not despite_halt, despite_halt=despite_halt)
+        )
+
+    async def _first_of(self, other: Awaitable[Any]) -> None:
+        """Wait for something, or for the stop, whichever comes first."""
+        tasks = [asyncio.ensure_future(other), asyncio.create_task(self._stopping.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+    def _start(self, one: Taken, tools: Tools, *, trial: bool) -> None:
+        task = asyncio.create_task(self._run(one, tools, trial=trial))
+        self._running[task] = one
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[bool]) -> None:
+        one = self._running.pop(task)
+        # a cancelled one has put its enrichment back or lost it: its job, handed back, finds nothing to do
+        begun = not task.cancelled() and task.result()
+        self._ended.put_nowait(_Ended(one, begun=begun))
+        self._room.set()
+
+    async def _run(self, one: Taken, tools: Tools, *, trial: bool) -> bool:
+        """Run one job; False where it could not even be taken in hand and must go back to its queue."""
+        if one.error is not None:
+            return True
+        holder = f"{tools.worker}/{one.execution.id}"
+        try:
+            return await enrich(one.job.id, tools, holder=holder, trial=trial)
+        except Exception:
+            tools.log.exception("job failed; the sweeper will find its entry", job=one.job.id)
+            return True
+
+    async def _finish_forever(self, executor: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            done = [await self._ended.get()]
+            while len(done) < MOST_FINISHED_AT_ONCE and not self._ended.empty():
+                done.append(self._ended.get_nowait())
+            while True:
+                try:
+                    await loop.run_in_executor(executor, self._finish, done)
+                    break
+                except RedisError:
+                    if self._stopping.is_set():
+                        break
+                    await asyncio.sleep(REDIS_PAUSE_SECONDS)
+            for _ in done:
+                self._ended.task_done()
+
+    def _finish(self, done: list[_Ended]) -> None:
+        self._books.finish([one.taken for one in done if one.taken.error is None and one.begun])
+        for one in done:
+            if one.taken.error is not None:
+                self._books.fail(one.taken, one.taken.error)
+            elif not one.begun:
+                self._books.hand_back(one.taken)
+
+    async def _beat(self, tools: Tools, executor: ThreadPoolExecutor) -> None:
+        """Keep leases and RQ's view alive; let go of what others have taken over."""
+        loop = asyncio.get_running_loop()
+        beats = 0
+        while True:
+            try:
+                for lost in await tools.ledger.heartbeat(dict(tools.hands.fences)):
+                    task = tools.hands.tasks.get(lost)
+                    if task is not None:
+                        task.cancel()
+                if beats % RQ_HEARTBEAT_EVERY == 0:
+                    held = list(self._running.values())
+                    await loop.run_in_executor(executor, self._books.heartbeat, held)
+            except RedisError as error:
+                tools.log.warning("heartbeat waits for Redis", error=type(error).__name__)
+            beats += 1
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _drain(self, tools: Tools) -> None:
+        tools.log.info("stopping", in_flight=len(self._running), grace_seconds=self._grace_seconds)
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=self._grace_seconds)
+        left = list(self._running)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
