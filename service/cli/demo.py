@@ -1,0 +1,229 @@
+"""The command `demo`: a pretend Close, the real service, and a live view of new leads being filled."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+import redis.asyncio
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from service import keys
+from service.cli.processes import ChildEndedError, Children, free_port, request_json
+from service.cli.report import STATE_STYLES, moment, read_status, states_table
+from service.cli.start import give_up
+from service.embedded_redis import EmbeddedRedis, NoServerError
+from service.enrichment import ACTIVE_STATES, State
+from service.ledger import Ledger
+from service.redis_text import raw_hash
+from service.sandbox.options import DEMO_API_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REFRESH_SECONDS = 0.25
+PLAIN_EVERY = 8
+NEWEST = 12
+ENDLESS_LEADS = 100_000
+LATENCY_SECONDS = "1.5"
+CALLS_PER_SECOND = "20"
+
+
+@dataclass(slots=True)
+class Demo:
+    """Where the parts of a running demo are."""
+
+    directory: Path
+    redis_url: str
+    sandbox_url: str
+    web_url: str
+    children: Children
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> None:
+    """Run the demo until Ctrl-C, or with `once` until all leads have ended.
+
+    Exits 1 where a part fails, 2 where no Redis server can be had.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="close-enrich-demo-"))
+    children = Children(log_dir=directory)
+    try:
+        with EmbeddedRedis(directory) as server:
+            try:
+                demo = _start(directory, server.url, children, port)
+                all_ended = asyncio.run(_watch(demo, leads=leads, per_second=per_second, once=once))
+            finally:
+                children.stop()
+    except NoServerError as error:
+        give_up(str(error))
+    except ChildEndedError as error:
+        give_up(f"the demo ended: {error}", code=1)
+    except KeyboardInterrupt:
+        all_ended = True
+    shutil.rmtree(directory, ignore_errors=True)
+    if not all_ended:
+        give_up("the demo was stopped before every lead had ended", code=1)
+
+
+def _start(directory: Path, redis_url: str, children: Children, port: int) -> Demo:
+    sandbox_port, web_port = free_port(), port or free_port()
+    sandbox_url, web_url = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{web_port}"
+    rules_file = directory / "rules.yaml"
+    rules_file.write_text((files("service.sandbox") / "demo_rules.yaml").read_text(encoding="utf-8"))
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CLOSE_")},
+        "CLOSE_API_KEY": DEMO_API_KEY,
+        "CLOSE_API_URL": f"{sandbox_url}/api/v1",
+        "REDIS_URL": redis_url,
+        "RULES_FILE": str(rules_file),
+        "HOST": "127.0.0.1",
+        "PORT": str(web_port),
+        "LOG_FORMAT": "json",
+    }
+    children.start(
+        "sandbox",
+        *("sandbox", "--port", str(sandbox_port), "--latency", LATENCY_SECONDS, "--rate", CALLS_PER_SECOND),
+        environ=environ,
+    )
+    children.wait_for("sandbox", f"{sandbox_url}/_sandbox/stats")
+    environ["CLOSE_SIGNATURE_KEYS"] = _subscribe(sandbox_url, f"{web_url}/webhooks/close")
+    children.start("web", "web", environ=environ)
+    children.start("worker", "worker", environ=environ)
+    children.wait_for("web", f"{web_url}/livez")
+    return Demo(directory, redis_url, sandbox_url, web_url, children)
+
+
+def _subscribe(sandbox_url: str, target: str) -> str:
+    basic = base64.b64encode(f"{DEMO_API_KEY}:".encode()).decode()
+    events = [{"object_type": kind, "action": "created"} for kind in ("lead", "contact")]
+    subscription = request_json(
+        "POST",
+        f"{sandbox_url}/api/v1/webhook/",
+        {"url": target, "events": events},
+        headers={"authorization": f"Basic {basic}"},
+    )
+    return str(subscription["signature_key"])
+
+
+async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool) -> bool:
+    """Make leads and show what becomes of them; True unless `once` was cut short."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, demo.stopping.set)
+    connection = redis.asyncio.Redis.from_url(demo.redis_url)
+    ledger = Ledger(connection)
+    console = Console()
+    try:
+        request_json(
+            "POST",
+            f"{demo.sandbox_url}/_sandbox/leads",
+            {"count": leads or ENDLESS_LEADS, "per_second": per_second},
+        )
+        _greet(console, demo)
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False, transient=once) as live:
+                ended = await _look_until_ended(demo, ledger, leads if once else None, live)
+        else:
+            ended = await _look_until_ended(demo, ledger, leads if once else None, None)
+        status = await read_status(ledger)
+        console.print(states_table(status["states"], all_states=False))
+        return ended or not once
+    finally:
+        await connection.aclose()
+
+
+def _greet(console: Console, demo: Demo) -> None:
+    console.print(
+        f"[bold]close-enrich demo[/]  webhooks arrive at {demo.web_url}/webhooks/close", highlight=False
+    )
+    console.print(
+        f"Health: {demo.web_url}/readyz   Queues: rq info --url {demo.redis_url}",
+        highlight=False,
+        style="dim",
+    )
+    console.print(f"Logs:   {demo.directory}   Ctrl-C ends it all.\n", highlight=False, style="dim")
+
+
+async def _look_until_ended(demo: Demo, ledger: Ledger, leads: int | None, live: Live | None) -> bool:
+    """Show the state of things again and again; True when all leads have ended, False when stopped."""
+    looks = 0
+    while not demo.stopping.is_set():
+        demo.children.check()
+        status = await read_status(ledger)
+        stats = await asyncio.to_thread(request_json, "GET", f"{demo.sandbox_url}/_sandbox/stats")
+        if live is not None:
+            live.update(await _view(ledger, status, stats), refresh=True)
+        elif looks % PLAIN_EVERY == 0:
+            click.echo(_line(status["states"], stats))
+        looks += 1
+        if leads is not None and _ended(leads, status["states"], stats):
+            return True
+        try:
+            await asyncio.wait_for(demo.stopping.wait(), REFRESH_SECONDS)
+        except TimeoutError:
+            continue
+    return False
+
+
+def _ended(leads: int, states: Mapping[str, int], stats: Mapping[str, Any]) -> bool:
+    delivered = stats["leads"] >= leads and not stats["deliveries"]["waiting"]
+    return delivered and not any(states[state] for state in ACTIVE_STATES) and any(states.values())
+
+
+def _line(states: Mapping[str, int], stats: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    made = f"{stats['leads']} leads, {stats['enrichment']['charged']} credits spent"
+    return f"{made}: {counts or 'nothing planned yet'}"
+
+
+async def _view(ledger: Ledger, status: dict[str, Any], stats: Mapping[str, Any]) -> Group:
+    spent = stats["enrichment"]["charged"]
+    head = Text.assemble(
+        (f"{stats['leads']}", "bold"),
+        " new leads with ",
+        (f"{stats['contacts']}", "bold"),
+        " contacts   ",
+        (f"{spent}", "bold"),
+        " credits spent   ",
+        (f"{stats['enrichment']['open']}", "bold"),
+        " calls in flight   ",
+        (f"{stats['rate_limited']}", "bold"),
+        " times told to wait\n",
+    )
+    return Group(head, states_table(status["states"], all_states=False), Text(), await _newest(ledger))
+
+
+async def _newest(ledger: Ledger) -> Table:
+    table = Table(title="Newest", title_justify="left", box=None)
+    for name in ("at (UTC)", "record", "field", "state", "what came of it"):
+        table.add_column(name, no_wrap=True)
+    rows = await ledger.redis.xrevrange(keys.HISTORY, count=NEWEST)
+    facts = [msgspec.json.decode(raw_hash(fields or {})[b"fact"]) for _, fields in rows or ()]
+    for fact in facts:
+        state = State(fact["state"])
+        entry = await ledger.entry(fact["id"]) if state.final else None
+        words = fact.get("reason", "")
+        if entry is not None and entry.value is not None:
+            words = str(entry.value)
+        table.add_row(
+            moment(fact["at"])[11:],
+            fact["object"][:13] + "…",
+            fact["field"],
+            Text(state.value, style=STATE_STYLES.get(state, "")),
+            words,
+        )
+    return table

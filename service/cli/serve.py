@@ -1,0 +1,121 @@
+"""`web` and `worker`: the two processes of the service, joined here with what they need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+import uvicorn
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.accept import Accepter
+from service.app import create_app
+from service.intake import Intake
+from service.ledger import Ledger
+from service.log import get_logger
+from service.schema_cache import SchemaCache
+from workers.runtime import Learner, close_api, run_worker, schema_fetcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.applications import Starlette
+
+    from service.rules import ObjectType, RuleBook
+    from service.settings import Settings
+
+REDIS_TIMEOUT_SECONDS = 0.9
+"""A delivery is answered 503 within about a second of Redis going away; Close delivers it again."""
+
+GRACEFUL_SECONDS = 10
+
+
+def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
+    """The receiver with everything it works with.
+
+    Args:
+        settings: with `REDIS_URL` and `CLOSE_SIGNATURE_KEYS`. Without `CLOSE_API_KEY` it leaves reading
+            Close's fields to the workers.
+        rulebook: the rules.
+
+    Raises:
+        ValueError: a setting it cannot do without is missing.
+    """
+    if settings.redis_url is None or not settings.signature_keys:
+        raise ValueError("REDIS_URL and CLOSE_SIGNATURE_KEYS must be set")
+    log = get_logger("web")
+    connection = redis.asyncio.Redis.from_url(
+        settings.redis_url.reveal(),
+        # one retry, at once: a connection that Redis closed while it was idle is replaced unnoticed
+        retry=Retry(NoBackoff(), 1),
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+    )
+    api = None if settings.close_api_key is None else close_api(settings)
+
+    async def no_key(_: ObjectType) -> bytes | None:
+        return None
+
+    fetch = no_key if api is None else schema_fetcher(api)
+    learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook)
+    intake = Intake(
+        redis=connection,
+        accepter=Accepter(connection),
+        knowledge=learner.current,
+        signature_keys=settings.signature_keys,
+        signature_max_age_seconds=settings.signature_max_age_seconds,
+        own_api_key_id=settings.close_api_key_id,
+        clock=time.time,
+        log=log,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await learner.learn()
+        beside = [
+            asyncio.create_task(learner.run()),
+            asyncio.create_task(intake.work_off_backlog(learner.learn)),
+        ]
+        try:
+            yield
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if api is not None:
+                await api.aclose()
+            await connection.aclose()
+
+    return create_app(
+        intake=intake,
+        ledger=Ledger(connection),
+        knowledge=learner.current,
+        max_body_bytes=settings.max_body_bytes,
+        lifespan=lifespan,
+    )
+
+
+def serve_web(settings: Settings, rulebook: RuleBook) -> None:
+    """Run the receiver until it is told to stop."""
+    uvicorn.run(
+        build_app(settings, rulebook),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+def serve_worker(settings: Settings, rulebook: RuleBook) -> None:
+    """Run a worker until it is told to stop."""
+    import uvloop
+
+    uvloop.run(run_worker(settings, rulebook))
