@@ -25,7 +25,7 @@ from service.redis_text import text
 from service.scripts import script_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis import Redis
     from rq.worker import BaseWorker
@@ -99,8 +99,7 @@ class Bookkeeper:
                 pipeline.lrem(jobs.intermediate_key(queue), 1, job_id)
                 if not raw.get(b"data"):
                     continue
-                job = EnrichmentJob(id=job_id, connection=self._redis, serializer=JSONSerializer)
-                job.restore(raw)
+                job, refusal = self._read(job_id, raw)
                 job.origin = queue
                 execution = Execution.create(
                     job, EXECUTION_TTL_SECONDS, pipeline=pipeline, worker_name=self._worker.name
@@ -108,11 +107,24 @@ class Bookkeeper:
                 job.prepare_for_execution(self._worker.name, pipeline=pipeline)
                 # from here on its entry is the sweeper's business if nobody begins it
                 pipeline.zadd(keys.ACTIVE, {entry_of_job(job_id): begin_by_ms}, xx=True)
-                taken.append(Taken(job, execution, _refusal(job)))
+                taken.append(Taken(job, execution, refusal))
             if taken:
                 self._worker.set_state("busy", pipeline=pipeline)
             pipeline.execute()
         return tuple(taken)
+
+    def _read(self, job_id: str, raw: Mapping[bytes, bytes]) -> tuple[EnrichmentJob, str | None]:
+        """A job, and why it cannot be run, or None where it can."""
+        job = EnrichmentJob(id=job_id, connection=self._redis, serializer=JSONSerializer)
+        try:
+            job.restore(raw)
+            function: Any = job.func_name
+        except Exception as error:  # noqa: BLE001  whatever is in Redis must not stop the worker; RQ raises many kinds
+            job.failure_ttl = jobs.FAILED_JOB_TTL_SECONDS
+            return job, f"the job is not ours to read ({type(error).__name__})"
+        if function not in ALLOWED_FUNCTIONS:
+            return job, "the job names a function this service does not run"
+        return job, None
 
     def finish(self, done: Iterable[Taken]) -> None:
         """Tell RQ that jobs have ended well: they are counted and leave Redis."""
@@ -157,13 +169,3 @@ class Bookkeeper:
             for one in held:
                 one.execution.heartbeat(one.job.started_job_registry, EXECUTION_TTL_SECONDS, pipeline)
             pipeline.execute()
-
-
-def _refusal(job: EnrichmentJob) -> str | None:
-    try:
-        function: Any = job.func_name
-    except Exception as error:  # noqa: BLE001  whatever is in Redis must not stop the worker; RQ raises many kinds
-        return f"the job's data is not ours to read ({type(error).__name__})"
-    if function not in ALLOWED_FUNCTIONS:
-        return "the job names a function this service does not run"
-    return None

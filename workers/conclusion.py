@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.enrichment import State
 from service.rules import Mode
 from service.transitions import Postponement, Settlement
-from workers.backoff import backoff_delay_seconds, jittered_wait_seconds
+from workers.backoff import MOST_HINT_SECONDS, backoff_delay_seconds, jittered_wait_seconds
 from workers.outcome import Ambiguous, Found, Gone, Halt, Nothing, RateLimited, Rejected, Retry
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def conclude(
             then = Settlement(state=State.GONE, reason=reason, uncalled=called)
         case Rejected(reason=reason):
             then = Settlement(state=State.REJECTED, reason=reason, uncalled=called)
-        case RateLimited(wait_seconds=wait_seconds):
+        case RateLimited():
+            wait_seconds = min(outcome.wait_seconds, MOST_HINT_SECONDS)
             then = Postponement(
                 reason="waits for Close's rate limit",
                 delay_seconds=jittered_wait_seconds(reset_seconds=wait_seconds, draw=draw),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from service import jobs, keys
-from service.enrichment import State
+from service.enrichment import ENTRY_VERSION, State, entry_of_job
 from service.redis_text import text, texts
 from service.scripts import script_text
 from service.transitions import Postponement
@@ -57,6 +57,8 @@ class Housekeeper:
                     await self.tick()
             except RedisError as error:
                 self._log.warning("housekeeping waits for Redis", error=type(error).__name__)
+            except Exception:  # noqa: BLE001  nothing would move any more if this ended
+                self._log.exception("housekeeping went wrong and goes on")
             await asyncio.sleep(TICK_SECONDS)
 
     async def _have_lease(self) -> bool:
@@ -75,6 +77,7 @@ class Housekeeper:
             self._swept_at = self._clock()
             for queue in jobs.QUEUES:
                 await self._restore_stuck(queue)
+                await self._bury_abandoned(queue)
             await self.sweep()
 
     async def _promote_due(self, queue: str) -> None:
@@ -94,37 +97,59 @@ class Housekeeper:
         for job_id in present:
             seen_at = self._first_seen.setdefault(f"{queue} {job_id}", now)
             if now - seen_at > STUCK_SECONDS:
+                del self._first_seen[f"{queue} {job_id}"]
                 list_keys = [jobs.intermediate_key(queue), jobs.queue_key(queue)]
                 if await self._restore(keys=list_keys, args=[job_id]):
                     self._log.warning("put back a job that was never started", job=job_id)
+
+    async def _bury_abandoned(self, queue: str) -> None:
+        """Remove what RQ holds of dead workers' jobs, and put back entries that they had not yet in hand."""
+        started = jobs.started_key(queue)
+        seconds, _ = await self._redis.time()
+        for execution in texts(await self._redis.zrangebyscore(started, "-inf", seconds, 0, MOST_AT_ONCE)):
+            job_id = execution.partition(":")[0]
+            entry = await self._readable(entry_of_job(job_id))
+            if entry is not None and entry.job_id == job_id and not entry.holder:
+                await self._put_back(entry, overdue_seconds=None)
+            async with self._redis.pipeline() as pipeline:
+                pipeline.zrem(started, execution)
+                pipeline.delete(jobs.job_key(job_id))
+                await pipeline.execute()
 
     async def sweep(self) -> int:
         """Put back what nobody works on although it is due; how many entries that were.
 
         An entry in hand is overdue when its lease has run out; one in a queue, long after it was due and only
-        if its job is gone.
+        if its job is gone. What cannot be read, or was written by a newer release, is left to others.
         """
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
         overdue = await self._redis.zrangebyscore(keys.ACTIVE, "-inf", now_ms, start=0, num=MOST_AT_ONCE)
         put_back = 0
-        for entry in await self._ledger.entries(texts(overdue)):
-            put_back += await self._rescue(entry)
+        for of_entry in texts(overdue):
+            entry = await self._readable(of_entry)
+            if entry is None or (not entry.holder and await self._has_job(entry)):
+                await self._ledger.look_later(of_entry)
+            else:
+                put_back += await self._put_back(entry, overdue_seconds=0.0)
         return put_back
 
-    async def _rescue(self, entry: Entry) -> bool:
-        if entry.state.final:
-            return False
-        in_hand = bool(entry.holder)
-        if not in_hand and await self._has_job(entry):
-            await self._ledger.look_later(entry.id)
-            return False
+    async def _readable(self, of_entry: str) -> Entry | None:
+        """An entry that this release understands, or None."""
+        try:
+            entry = await self._ledger.entry(of_entry)
+        except ValueError as error:
+            self._log.warning("cannot read an entry", enrichment=of_entry, error=str(error))
+            return None
+        return entry if entry is not None and entry.version <= ENTRY_VERSION else None
+
+    async def _put_back(self, entry: Entry, *, overdue_seconds: float | None) -> bool:
         calling = entry.state is State.CALLING
         then = Postponement(
             reason="its worker was lost during the call" if calling else "its worker was lost",
             delay_seconds=READ_BACK_DELAY_SECONDS if calling else 0.0,
             ambiguous=calling,
-            overdue_seconds=0.0,
+            overdue_seconds=overdue_seconds,
         )
         rescued = await self._ledger.postpone(entry, then, fence=entry.fence)
         if rescued:
@@ -132,5 +157,12 @@ class Housekeeper:
         return rescued
 
     async def _has_job(self, entry: Entry) -> bool:
-        status = await self._redis.hget(jobs.job_key(entry.job_id), "status")
-        return status in (b"queued", b"scheduled")
+        """Whether its job is where some worker will take it from."""
+        job_id, queue = entry.job_id, entry.queue
+        async with self._redis.pipeline() as pipeline:
+            pipeline.exists(jobs.job_key(job_id))
+            pipeline.zscore(jobs.scheduled_key(queue), job_id)
+            pipeline.lpos(jobs.queue_key(queue), job_id)
+            pipeline.lpos(jobs.intermediate_key(queue), job_id)
+            exists, *places = await pipeline.execute()
+        return bool(exists) and any(place is not None for place in places)

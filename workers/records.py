@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from workers.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.rules import ObjectType
     from workers.close_api import CloseApi
-    from workers.reply import Failure, Reply
+    from workers.reply import Failure
 
 FRESH_SECONDS = 3.0
 """How long one read is shared: nobody typed much since, and a record's few rules had time to ask."""
@@ -57,9 +61,11 @@ class RecordReader:
             or fresh
             or now - known.at_seconds > FRESH_SECONDS
             or not _covers(known.fields, fields)
-            or known.reply.cancelled()
+            or not _usable(known.reply)
         ):
             self._forget_old(now)
+            # taken out first, for the dict is to stay in the order of the reads
+            self._reads.pop(key, None)
             task = asyncio.create_task(
                 self._api.get_record(
                     object_type=object_type,
@@ -73,13 +79,21 @@ class RecordReader:
         return await asyncio.shield(known.reply)
 
     def _forget_old(self, now: float) -> None:
-        # the dict is in order of insertion, so the oldest reads come first
-        for key in list(self._reads):
-            if now - self._reads[key].at_seconds <= FRESH_SECONDS:
-                break
-            if self._reads[key].reply.done():
+        old = itertools.takewhile(lambda item: now - item[1].at_seconds > FRESH_SECONDS, self._reads.items())
+        for key, read in tuple(old):
+            if read.reply.done():
                 del self._reads[key]
 
 
 def _covers(have: frozenset[str] | None, want: frozenset[str] | None) -> bool:
     return have is None or (want is not None and want <= have)
+
+
+def _usable(reply: asyncio.Task[Reply | Failure]) -> bool:
+    """Whether others may have the reply as well; one who comes back after a refusal wants to know anew."""
+    if not reply.done():
+        return True
+    if reply.cancelled() or reply.exception() is not None:
+        return False
+    result = reply.result()
+    return isinstance(result, Reply) and result.status == HTTPStatus.OK

@@ -29,6 +29,8 @@ from workers.worker import EnrichmentWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
+    from structlog.typing import FilteringBoundLogger
+
     from service.rules import ObjectType, RuleBook
     from service.schema_cache import FetchSchema
     from service.settings import Settings
@@ -66,9 +68,11 @@ def close_api(settings: Settings) -> CloseApi:
 class Learner:
     """Keeps the process's knowledge current: asks the schema cache every few seconds."""
 
-    def __init__(self, cache: SchemaCache, rulebook: RuleBook) -> None:
+    def __init__(self, cache: SchemaCache, rulebook: RuleBook, *, log: FilteringBoundLogger) -> None:
         self._cache = cache
         self._knowledge = Knowledge.of(rulebook, {})
+        self._log = log
+        self._told: frozenset[str] = frozenset()
 
     def current(self) -> Knowledge:
         """What is known now."""
@@ -78,6 +82,16 @@ class Learner:
         """Look once; while Redis is away, what is known stays."""
         with contextlib.suppress(RedisError):
             self._knowledge = await self._cache.knowledge(self._knowledge.rulebook)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Log what is wrong with the rules' fields, each thing once until it changes."""
+        bindings = self._knowledge.bindings
+        cannot = {f"rule {one.rule.name} cannot run: {one.problem}" for one in bindings.unbound}
+        problems = frozenset(cannot | set(bindings.warnings)) if self._knowledge.complete else frozenset()
+        for problem in sorted(problems - self._told):
+            self._log.warning("rules need attention", problem=problem)
+        self._told = problems
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
@@ -112,7 +126,7 @@ async def open_tools(
     connection = redis.asyncio.Redis.from_pool(pool)
     api = close_api(settings)
     try:
-        learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook)
+        learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook, log=log)
         await learner.learn()
         yield (
             Tools(

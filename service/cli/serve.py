@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 
 from service.accept import Accepter
 from service.app import create_app
+from service.bounded_http import BoundedHttp
 from service.intake import Intake
 from service.ledger import Ledger
 from service.log import get_logger
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.applications import Starlette
+    from structlog.typing import FilteringBoundLogger
 
     from service.rules import ObjectType, RuleBook
     from service.settings import Settings
@@ -31,7 +34,12 @@ if TYPE_CHECKING:
 REDIS_TIMEOUT_SECONDS = 0.9
 """A delivery is answered 503 within about a second of Redis going away; Close delivers it again."""
 
+START_PATIENCE_SECONDS = 2.0
+"""How long listening waits for Close's fields; what comes in before they are known is planned later."""
+
 GRACEFUL_SECONDS = 10
+STARTUP_FAILURE = 3
+"""The exit status uvicorn's own command has for it."""
 
 
 def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
@@ -61,7 +69,7 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
         return None
 
     fetch = no_key if api is None else schema_fetcher(api)
-    learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook)
+    learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
     intake = Intake(
         redis=connection,
         accepter=Accepter(connection),
@@ -75,11 +83,15 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await learner.learn()
+        first_look = asyncio.create_task(learner.learn(), name="first look at Close's fields")
+        await asyncio.wait({first_look}, timeout=START_PATIENCE_SECONDS)
         beside = [
-            asyncio.create_task(learner.run()),
-            asyncio.create_task(intake.work_off_backlog(learner.learn)),
+            first_look,
+            asyncio.create_task(learner.run(), name="looking at Close's fields"),
+            asyncio.create_task(intake.work_off_backlog(learner.learn), name="working off the backlog"),
         ]
+        for task in beside:
+            task.add_done_callback(functools.partial(_report_loss, log))
         try:
             yield
         finally:
@@ -99,19 +111,44 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     )
 
 
-def serve_web(settings: Settings, rulebook: RuleBook) -> None:
-    """Run the receiver until it is told to stop."""
-    uvicorn.run(
-        build_app(settings, rulebook),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+def _report_loss(log: FilteringBoundLogger, task: asyncio.Task[None]) -> None:
+    """Say that something the receiver needs has ended, which only a mistake of ours can do."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.critical("lost a background task", task=task.get_name(), exc_info=error)
+
+
+def web_server(settings: Settings, rulebook: RuleBook) -> uvicorn.Server:
+    """The receiver behind uvicorn, ready to run."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            build_app(settings, rulebook),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http=BoundedHttp,
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
     )
+
+
+def serve_web(settings: Settings, rulebook: RuleBook) -> None:
+    """Run the receiver until it is told to stop.
+
+    Raises:
+        SystemExit: it could not start.
+    """
+    server = web_server(settings, rulebook)
+    # once everything is closed, uvicorn raises the signal that stopped it anew
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise SystemExit(STARTUP_FAILURE)
 
 
 def serve_worker(settings: Settings, rulebook: RuleBook) -> None:
