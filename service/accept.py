@@ -147,18 +147,22 @@ class Accepter:
 
     async def _flush(self) -> None:
         while self._waiting:
+            # whoever was answered already, because Redis hung for too long, will deliver again
+            self._waiting = [one for one in self._waiting if not one.answer.done()]
             batch, self._waiting = self._waiting[:MOST_IN_ONE_TRIP], self._waiting[MOST_IN_ONE_TRIP:]
             try:
                 answers = await self._send(batch)
-            except (RedisError, OSError) as error:
-                answers = [StoreUnavailableError(type(error).__name__)] * len(batch)
+            except Exception as error:  # noqa: BLE001  those who wait must hear of it, whatever it is
+                answers = [error] * len(batch)
             for one, answer in zip(batch, answers, strict=True):
                 if one.answer.done():
                     continue
-                if isinstance(answer, Exception):
+                if isinstance(answer, (RedisError, OSError)):
                     refusal = StoreUnavailableError(type(answer).__name__)
                     refusal.__cause__ = answer
                     one.answer.set_exception(refusal)
+                elif isinstance(answer, Exception):
+                    one.answer.set_exception(answer)
                 else:
                     one.answer.set_result(answer)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -86,14 +87,24 @@ def create_app(
         found = await readiness(ledger, knowledge())
         return JsonResponse(found.body(), status=found.status)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(WEBHOOK_PATH, webhook, methods=["POST"]),
             Route("/livez", livez),
             Route("/readyz", readyz),
         ],
+        exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
     )
+    # a redirect would be written from the Host header, which may be anything at all
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    """No such path, or another method than the path takes."""
+    refusal = cast("HTTPException", error)
+    return JsonResponse({"error": refusal.detail}, status=refusal.status_code, headers=refusal.headers)
 
 
 def _is_json(content_type: str | None) -> bool:

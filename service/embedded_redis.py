@@ -98,7 +98,7 @@ class EmbeddedRedis:
                     time.sleep(POLL_SECONDS)
                 else:
                     return
-        self.kill()
+        self.stop()
         raise NoServerError(f"the Redis server did not start; its log is {log_path}")
 
     def stop(self) -> None:
@@ -113,7 +113,7 @@ class EmbeddedRedis:
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     def kill(self) -> None:
-        """Kill it, as a power cut would; it can be started again on what it had written."""
+        """Kill it without notice; it can be started again on what it had written."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -121,7 +121,12 @@ class EmbeddedRedis:
         self.socket.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            # an interrupt, too: `__exit__` is not called for what was never entered
+            self.stop()
+            raise
         return self
 
     def __exit__(

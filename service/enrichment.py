@@ -72,12 +72,14 @@ STATE_MEANINGS: Mapping[State, str] = {
 """One line for each state, shown to people."""
 
 ALLOWED: Mapping[State, frozenset[State]] = {
-    State.PLANNED: FINAL_STATES | {State.WAITING, State.CALLING},
-    State.WAITING: FINAL_STATES | {State.WAITING, State.CALLING},
-    State.CALLING: FINAL_STATES | {State.WAITING},
+    **{state: frozenset(State) for state in ACTIVE_STATES},
     **{state: frozenset({State.PLANNED, State.WAITING}) for state in FINAL_STATES},
 }
-"""Which state may follow which. A final state is left only when a later event plans the field anew."""
+"""Which state may follow which. A final state is left only when a later event plans the field anew.
+
+An active one may be followed by any, itself included: a call by a call when its worker was lost and the
+field, read back, is empty, and whatever is in hand by `planned` when an event came in meanwhile.
+"""
 
 
 def entry_id(*, organization_id: str, object_id: str, field_id: str) -> str:
@@ -170,7 +172,7 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
     """Read a ledger hash; None where there is no entry.
 
     Raises:
-        ValueError: the hash is not one of ours: a state or number in it cannot be read.
+        ValueError: the hash is not one of ours: a state, number, text or value in it cannot be read.
     """
     if b"state" not in raw:
         return None
@@ -184,7 +186,6 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
     def moment(name: str) -> int | None:
         return int(text(name)) if text(name) else None
 
-    value = raw.get(b"value")
     return Entry(
         id=of_entry,
         version=number("v"),
@@ -217,7 +218,14 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
         called_ms=moment("called_ms"),
         ended_ms=moment("ended_ms"),
         unreachable_ms=moment("unreachable_ms"),
-        value=msgspec.json.decode(value) if value else None,
+        value=_value(raw.get(b"value")),
         confidence=text("confidence") or None,
         reasoning=text("reasoning") or None,
     )
+
+
+def _value(raw: bytes | None) -> Any:
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except RecursionError:
+        raise ValueError("the entry's value is nested too deep") from None

@@ -9,11 +9,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from service import keys
 from service.accept import StoreUnavailableError
-from service.event import Event, Unparseable, parse_event
+from service.event import Unparseable, parse_event
 from service.planning import Ignored, Plan, plan
 from service.quarantine import quarantine
 from service.signature import Refused, verify
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from service.accept import Accepter
+    from service.event import Event
     from service.knowledge import Knowledge
     from service.signature import SignatureKey
+
+PATIENCE_SECONDS = 1.2
+"""Redis is away if it takes longer. Close's own patience is not documented, so an answer comes soon."""
 
 RETRY_AFTER_SECONDS = 10
 BACKLOG_PAUSE_SECONDS = 1.0
@@ -96,36 +100,45 @@ class Intake:
             self._log.warning("refused", reason=verdict.reason)
             return Answer(status=401, body={"error": verdict.reason})
         event = parse_event(body)
+        log = self._log.bind(age_seconds=round(verdict.age_seconds, 1))
         try:
-            if isinstance(event, Unparseable):
-                return await self._quarantine(body, event)
-            return await self._take(event, body, age_seconds=verdict.age_seconds)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                if isinstance(event, Unparseable):
+                    return await self._quarantine(body, event.reason)
+                return await self._take(event, body, log)
         except (RedisError, StoreUnavailableError, OSError) as error:
             self._log.error("not accepted", error=type(error).__name__)
             return UNAVAILABLE
 
-    async def _quarantine(self, body: bytes, event: Unparseable) -> Answer:
-        kept_as = await quarantine(self._redis, body=body, reason=event.reason)
-        self._log.warning("quarantined", reason=event.reason, kept_as=kept_as)
-        return Answer(status=202, body={"status": "quarantined", "reason": event.reason, "id": kept_as})
+    async def _quarantine(self, body: bytes, reason: str) -> Answer:
+        kept_as = await quarantine(self._redis, body=body, reason=reason)
+        self._log.warning("quarantined", reason=reason, kept_as=kept_as)
+        return Answer(status=202, body={"status": "quarantined", "reason": reason, "id": kept_as})
 
-    async def _take(self, event: Event, body: bytes, *, age_seconds: float) -> Answer:
+    async def _take(self, event: Event, body: bytes, log: FilteringBoundLogger) -> Answer:
         knowledge = self._knowledge()
-        kind = f"{event.object_type}.{event.action}"
-        facts: dict[str, Any] = {"event": event.id, "type": kind}
-        log = self._log.bind(event_id=event.id, type=kind)
-        if not knowledge.complete or knowledge.organization_id is None:
-            # without the fields' ids nothing can be planned, and nothing may be lost
-            await self._redis.rpush(keys.BACKLOG, body)
-            log.warning("kept for planning")
-            return Answer(
-                status=202,
-                body={
-                    **facts,
-                    "status": "accepted",
-                    "reason": "will be planned as soon as Close's fields are known",
-                },
-            )
+        if knowledge.complete:
+            return await self._process(event, body, knowledge, log)
+        # without the fields' ids nothing can be planned, and nothing may be lost
+        await self._redis.rpush(keys.BACKLOG, body)
+        facts = _facts(event)
+        log.warning("kept for planning", event_id=event.id, type=facts["type"])
+        reason = "will be planned as soon as Close's fields are known"
+        return Answer(status=202, body={**facts, "status": "accepted", "reason": reason})
+
+    async def _process(
+        self, event: Event, body: bytes, knowledge: Knowledge, log: FilteringBoundLogger
+    ) -> Answer:
+        try:
+            return await self._plan_and_accept(event, knowledge, log)
+        except (RedisError, StoreUnavailableError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  a mistake of ours must not cost the event: a person gets it
+            return await self._quarantine(body, f"internal error: {type(error).__name__}")
+
+    async def _plan_and_accept(self, event: Event, knowledge: Knowledge, log: FilteringBoundLogger) -> Answer:
+        facts = _facts(event)
+        log = log.bind(event_id=event.id, type=facts["type"])
         planned = self.plan(event, knowledge)
         if isinstance(planned, Ignored):
             log.info("ignored", reason=planned.text)
@@ -141,7 +154,7 @@ class Intake:
         results = [{"rule": one.rule, "enrichment": one.enrichment, "result": one.result} for one in accepted]
         duplicate = all(one.result == "duplicate" for one in accepted)
         status = "duplicate" if duplicate else "accepted"
-        log.info(status, planned=results, skipped=skipped, age_seconds=round(age_seconds, 1))
+        log.info(status, planned=results, skipped=skipped)
         return Answer(status=202, body={**facts, "status": status, "planned": results, "skipped": skipped})
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:
@@ -169,15 +182,30 @@ class Intake:
                 await asyncio.sleep(BACKLOG_PAUSE_SECONDS)
 
     async def _work_off_one(self, learn: Callable[[], Awaitable[None]]) -> bool:
+        """Plan the oldest event; False where there is nothing to do for now."""
         if not self._knowledge().complete:
             await learn()
+        knowledge = self._knowledge()
+        if not knowledge.complete:
             return False
-        kept = await self._redis.lindex(keys.BACKLOG, 0)
-        if not isinstance(kept, bytes):
+        body = await self._redis.lindex(keys.BACKLOG, 0)
+        if not isinstance(body, bytes):
             return False
-        body = kept
         event = parse_event(body)
-        if isinstance(event, Event):
-            await self._take(event, body, age_seconds=0.0)
+        try:
+            if isinstance(event, Unparseable):
+                await self._quarantine(body, event.reason)
+            else:
+                await self._process(event, body, knowledge, self._log.bind(backlog=True))
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, ResponseError):
+                # Redis is there but refuses this one: the others have their turn before it is tried again
+                await self._redis.lmove(keys.BACKLOG, keys.BACKLOG, "LEFT", "RIGHT")
+            raise
         await self._redis.lrem(keys.BACKLOG, 1, cast("str", body))
         return True
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    """What every answer to an event that could be read begins with."""
+    return {"event": event.id, "type": f"{event.object_type}.{event.action}"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rq import Queue
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.registry import ScheduledJobRegistry
+from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
@@ -75,6 +75,11 @@ def scheduled_key(name: str) -> str:
     return ScheduledJobRegistry.key_template.format(name)
 
 
+def started_key(name: str) -> str:
+    """The sorted set of a queue's executions, `<job id>:<execution id>`, by Unix seconds of their end."""
+    return StartedJobRegistry.key_template.format(name)
+
+
 def job_key(job_id: str) -> str:
     """The hash of one job."""
     return Job.key_for(job_id)
@@ -88,7 +93,8 @@ def stamp() -> str:
 def job_template(connection: Any) -> list[bytes | str | int]:
     """RQ's own hash of one of our jobs as a flat list, without what differs from job to job.
 
-    The scripts write it as it is and add id, times, status, queue and description.
+    The scripts write it as it is and add times, status, queue and description. Empty values are left out: RQ
+    reads them as absent, and they would be a third of the hash.
 
     Args:
         connection: any redis client; nothing is sent.
@@ -107,6 +113,6 @@ def job_template(connection: Any) -> list[bytes | str | int]:
     varying = {"created_at", "enqueued_at", "status", "origin", "description"}
     flat: list[bytes | str | int] = []
     for name, value in job.to_dict().items():
-        if name not in varying:
+        if name not in varying and value != "":
             flat += [name, value]
     return flat

@@ -48,3 +48,8 @@ def park(group: str) -> str:
 def schema(object_type: str) -> str:
     """String: Close's custom field schema of leads or contacts, with the time it was read."""
     return f"enrich:schema:{object_type}"
+
+
+def schema_asker(object_type: str) -> str:
+    """Lease: the one process that asks Close for that schema, or has asked in vain a moment ago."""
+    return f"enrich:schema:{object_type}:asker"

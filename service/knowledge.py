@@ -35,13 +35,16 @@ class Knowledge:
 
     @property
     def complete(self) -> bool:
-        """True when the schema of every object type that an enabled rule names is known."""
-        return all(rule.object_type in self.schemas for rule in self.rulebook.enabled)
+        """True when events can be planned: the organization and all schemas of enabled rules are known."""
+        return self.organization_id is not None and all(
+            rule.object_type in self.schemas for rule in self.rulebook.enabled
+        )
 
     @property
     def organization_id(self) -> str | None:
-        """The organization that the API key belongs to, or None while no schema is known."""
-        return next((schema.organization_id for schema in self.schemas.values()), None)
+        """The organization that the API key belongs to, or None while no schema names it."""
+        named = (schema.organization_id for schema in self.schemas.values())
+        return next((organization_id for organization_id in named if organization_id), None)
 
     def rule(self, name: str) -> Rule | None:
         """The rule of that name, or None."""

@@ -98,6 +98,7 @@ class Ledger:
             script("promote"),
             script("heartbeat"),
         )
+        self._look_later, self._halt, self._resume = script("look_later"), script("halt"), script("resume")
 
     async def begin(self, job_id: str, of_entry: str, *, holder: str) -> Claim | NotClaimed:
         """Take the enrichment that a job delivers in hand.
@@ -278,9 +279,8 @@ class Ledger:
         return texts(lost)
 
     async def look_later(self, of_entry: str) -> None:
-        """Nothing is wrong with a queued entry: the sweeper need not look at it for a while."""
-        seconds, _ = await self.redis.time()
-        await self.redis.zadd(keys.ACTIVE, {of_entry: seconds * 1000 + GRACE_MS}, xx=True, gt=True)
+        """Nothing is wrong with an overdue entry: the sweeper need not look at it for a while."""
+        await self._look_later(keys=[keys.ACTIVE], args=[of_entry, GRACE_MS])
 
     async def entry(self, of_entry: str) -> Entry | None:
         """One entry, or None."""
@@ -320,21 +320,16 @@ class Ledger:
             await pipeline.execute()
 
     async def halt(self, *, reason: str, kind: str) -> bool:
-        """Stop every call of the organization; True where it was not halted already.
+        """Stop every call of the organization; False where it was halted already and stays so as it was.
 
         Args:
             reason: in words, for people.
-            kind: what the halt is about; `PERSON` when somebody asked for it.
+            kind: what the halt is about; `PERSON` when somebody asked for it, which replaces any other halt.
         """
-        if not await self.redis.hsetnx(keys.HALT, "kind", kind):
-            return False
-        seconds, microseconds = await self.redis.time()
-        async with self.redis.pipeline() as pipeline:
-            since_ms = seconds * 1000 + microseconds // 1000
-            pipeline.hset(keys.HALT, mapping={"reason": reason, "since_ms": since_ms})
-            pipeline.set(keys.PROBE, "1", ex=PROBE_INTERVAL_SECONDS)
-            await pipeline.execute()
-        return True
+        changed = await self._halt(
+            keys=[keys.HALT, keys.PROBE], args=[reason, kind, PERSON, PROBE_INTERVAL_SECONDS]
+        )
+        return bool(changed)
 
     async def resume(self, *, automatic_only: bool = False) -> bool:
         """Let calls leave again; False where they were not halted.
@@ -342,11 +337,7 @@ class Ledger:
         Args:
             automatic_only: leave a halt that a person asked for.
         """
-        if automatic_only:
-            halt = await self.halted()
-            if halt is None or halt.kind == PERSON:
-                return False
-        return bool(await self.redis.delete(keys.HALT))
+        return bool(await self._resume(keys=[keys.HALT], args=[PERSON if automatic_only else ""]))
 
     async def may_try(self) -> bool:
         """Whether one call may be tried although calls are halted: for one asker in each interval."""

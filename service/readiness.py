@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from service.redis_text import texts
 if TYPE_CHECKING:
     from service.knowledge import Knowledge
     from service.ledger import Ledger
+
+PATIENCE_SECONDS = 1.2
+"""Redis is away if it takes longer: whoever probes gives up after a few seconds himself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +45,19 @@ class Readiness:
 
 
 async def readiness(ledger: Ledger, knowledge: Knowledge) -> Readiness:
-    """Look at Redis, rules, workers, halts and fields."""
+    """Look at Redis, rules, workers, halts and fields. Raises nothing, and answers while Redis hangs, too."""
     problems: dict[str, str] = {}
     degraded: dict[str, str] = {}
     if not knowledge.rulebook.enabled:
         problems["rules"] = "no rule is enabled, so no event would lead to anything"
     try:
-        await ledger.redis.ping()
-        if not await alive_workers(ledger):
-            degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
-        halt = await ledger.halted()
-        if halt is not None:
-            degraded["halted"] = halt.reason
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await ledger.redis.ping()
+            if not await alive_workers(ledger):
+                degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
+            halt = await ledger.halted()
+            if halt is not None:
+                degraded["halted"] = halt.reason
     except (RedisError, OSError) as error:
         problems["redis"] = f"Redis does not answer ({type(error).__name__})"
     if not knowledge.complete:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 START = 1_791_970_212.418
 """2026-10-14T09:30:12.418Z, the moment of the sample events."""
+
+
+def chance(seed: int) -> random.Random:
+    """Chance that repeats itself."""
+    return random.Random(seed)  # noqa: S311  # tests need repetition, not secrecy
 
 
 class Clock:
@@ -37,9 +44,7 @@ class Clock:
 def make_world(*, clock: Clock | None = None, **options: Any) -> World:
     """A world without latency whose chance and time are fixed."""
     quick = {"latency_min_seconds": 0.0, "latency_max_seconds": 0.0, "nothing_found_share": 0.0}
-    return World(
-        options=SandboxOptions(**{**quick, **options}), clock=clock or Clock(), random=random.Random(7)
-    )
+    return World(options=SandboxOptions(**{**quick, **options}), clock=clock or Clock(), random=chance(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,13 @@ class Box:
     world: World
     url: str
     api: httpx.AsyncClient
+
+    def advance(self, seconds: float) -> None:
+        """Move the world's clock."""
+        clock = self.world.clock
+        assert isinstance(clock, Clock)
+        clock.advance(seconds)
+        self.world.look_at_clock()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for the world, but not for ever."""
@@ -64,6 +76,22 @@ class Box:
     async def enrich(self, object_id: str, field: str = "Industry", **more: Any) -> httpx.Response:
         """One enrichment call."""
         return await self.api.post("enrich_field/", json=self.target(object_id, field, **more))
+
+    async def raw_post(self, path: str, body: dict[str, Any]) -> bytes:
+        """All bytes a plain socket gets for one call until the server closes the connection."""
+        host, port = self.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        payload, key = json.dumps(body).encode(), base64.b64encode(f"{DEMO_API_KEY}:".encode())
+        writer.write(
+            b"POST /api/v1/%s HTTP/1.1\r\nhost: x\r\nauthorization: Basic %s\r\ncontent-length: %d\r\n\r\n%s"
+            % (path.encode(), key, len(payload), payload)
+        )
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
 
     def target(self, object_id: str, field: str = "Industry", **more: Any) -> dict[str, Any]:
         """The body of an enrichment call."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sandbox_box import running
+from sandbox_box import chance, running
 
 from service.sandbox.app import create_sandbox
 from service.sandbox.exchange import HUGE_BYTES
@@ -18,24 +17,6 @@ from service.sandbox.faults import FaultRule, Faults, parsed_faults
 from service.sandbox.options import DEMO_API_KEY
 
 ENRICH = "POST enrich_field"
-
-
-async def raw_answer(box, body, *, path="/api/v1/enrich_field/"):
-    """All bytes a plain socket gets for one call until the server closes the connection."""
-    host, port = box.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    payload = json.dumps(body).encode()
-    auth = httpx.BasicAuth(DEMO_API_KEY, "")._auth_header.encode()
-    writer.write(
-        b"POST %s HTTP/1.1\r\nhost: x\r\nauthorization: %s\r\ncontent-length: %d\r\n\r\n%s"
-        % (path.encode(), auth, len(payload), payload)
-    )
-    try:
-        return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 500, 502, 503, 504])
@@ -91,7 +72,7 @@ async def test_a_dropped_connection_is_closed_without_one_byte(kind, done):
     async with running() as box:
         box.world.faults.add(FaultRule(kind=kind, group=ENRICH))
         lead = await box.lead()
-        assert await raw_answer(box, box.target(lead["id"])) == b""
+        assert await box.raw_post("enrich_field/", box.target(lead["id"])) == b""
         (call,) = box.world.calls.made
         assert (call.ran, call.saved, call.charged) == (done, done, int(done))
         assert call.status is None
@@ -125,7 +106,7 @@ async def test_the_sandbox_stops_though_calls_are_still_silent():
         world = box.world
         world.faults.add(FaultRule(kind="timeout_after_saved", group=ENRICH))
         lead = await box.lead()
-        waiting = asyncio.create_task(raw_answer(box, box.target(lead["id"])))
+        waiting = asyncio.create_task(box.raw_post("enrich_field/", box.target(lead["id"])))
         await box.until(lambda: world.calls.open == 1)
     assert await waiting == b""
 
@@ -133,7 +114,7 @@ async def test_the_sandbox_stops_though_calls_are_still_silent():
 async def test_the_sandbox_stops_though_the_ai_still_runs():
     async with running(latency_min_seconds=3600.0, latency_max_seconds=3600.0) as box:
         world, lead = box.world, await box.lead()
-        waiting = asyncio.create_task(raw_answer(box, box.target(lead["id"])))
+        waiting = asyncio.create_task(box.raw_post("enrich_field/", box.target(lead["id"])))
         await box.until(lambda: world.calls.open == 1)
     assert await waiting == b""
     assert (world.calls.ran, world.calls.open) == (0, 0)
@@ -241,15 +222,15 @@ def test_an_impossible_fault_is_refused_with_what_was_expected(bad):
 
 @given(share=st.floats(0.1, 0.9), seed=st.integers(0, 1000))
 def test_a_probability_strikes_about_that_share(share, seed):
-    faults, chance = Faults((FaultRule(kind="html", probability=share),)), random.Random(seed)
-    struck = sum(faults.pick(group="GET me", field_id=None, random=chance) is not None for _ in range(2000))
+    faults, luck = Faults((FaultRule(kind="html", probability=share),)), chance(seed)
+    struck = sum(faults.pick(group="GET me", field_id=None, random=luck) is not None for _ in range(2000))
     assert abs(struck / 2000 - share) < 0.08
 
 
 @given(counts=st.lists(st.integers(1, 20), max_size=5), calls=st.integers(0, 120))
 def test_a_count_strikes_exactly_the_next_so_many(counts, calls):
     faults = Faults(tuple(FaultRule(kind="html", count=count) for count in counts))
-    chance = random.Random(0)
-    struck = sum(faults.pick(group="GET me", field_id=None, random=chance) is not None for _ in range(calls))
+    luck = chance(0)
+    struck = sum(faults.pick(group="GET me", field_id=None, random=luck) is not None for _ in range(calls))
     assert struck == min(calls, sum(counts))
     assert bool(faults) is (calls < sum(counts))

@@ -281,11 +281,13 @@ async def test_a_merge_moves_contacts_and_fills_gaps_and_every_event_names_both_
         assert contact["lead_id"] == destination["id"]
 
 
+EMPLOYEES = "custom.cf_9hWfpU3HBGeya7iAhKQq2Zy15NdWAoVTECHuzfkkMjL"
 LEAD_PROBLEMS = [
     ({"nmae": "x"}, "nmae"),
     ({"name": 3}, "name"),
     ({"custom.cf_unknown": "x"}, "custom.cf_unknown"),
-    ({"custom.cf_9hWfpU3HBGeya7iAhKQq2Zy15NdWAoVTECHuzfkkMjL": "many"}, "custom.cf_9hWfpU3HBGeya7iAhKQq2Zy15NdWAoVTECHuzfkkMjL"),
+    ({EMPLOYEES: "many"}, EMPLOYEES),
+    ({EMPLOYEES: True}, EMPLOYEES),
     ({f"custom.{named_id('cf', 'Industry')}": "Gold"}, f"custom.{named_id('cf', 'Industry')}"),
     ({f"custom.{named_id('cf', 'Seniority')}": "Head"}, f"custom.{named_id('cf', 'Seniority')}"),
     ({f"custom.{named_id('cf', 'Founded on')}": "1.2.2003"}, f"custom.{named_id('cf', 'Founded on')}"),

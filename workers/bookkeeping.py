@@ -7,7 +7,6 @@ module blocks and runs in threads.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from redis import Redis
+    from redis.client import Pipeline
     from rq.worker import BaseWorker
 
 EXECUTION_TTL_SECONDS = 90
@@ -60,6 +60,7 @@ class Bookkeeper:
         self._worker = worker
         self._redis = connection
         self._pop = connection.register_script(script_text("pop", package="workers"))
+        self._expected = connection.register_script(script_text("start", package="workers"))
         self._pop_keys = [keys.HALT]
         for queue in jobs.QUEUES:
             self._pop_keys += [jobs.queue_key(queue), jobs.intermediate_key(queue)]
@@ -93,7 +94,6 @@ class Bookkeeper:
                 pipeline.hgetall(jobs.job_key(job_id))
             hashes = pipeline.execute()
         taken = []
-        begin_by_ms = time.time_ns() // 1_000_000 + LEASE_MS
         with self._redis.pipeline() as pipeline:
             for (queue, job_id), raw in zip(found, hashes, strict=True):
                 pipeline.lrem(jobs.intermediate_key(queue), 1, job_id)
@@ -105,13 +105,20 @@ class Bookkeeper:
                     job, EXECUTION_TTL_SECONDS, pipeline=pipeline, worker_name=self._worker.name
                 )
                 job.prepare_for_execution(self._worker.name, pipeline=pipeline)
-                # from here on its entry is the sweeper's business if nobody begins it
-                pipeline.zadd(keys.ACTIVE, {entry_of_job(job_id): begin_by_ms}, xx=True)
                 taken.append(Taken(job, execution, refusal))
             if taken:
+                self._expect(taken, pipeline)
                 self._worker.set_state("busy", pipeline=pipeline)
             pipeline.execute()
         return tuple(taken)
+
+    def _expect(self, taken: Sequence[Taken], pipeline: Pipeline) -> None:
+        """Let the sweeper look after entries that nobody takes in hand soon: this worker may die before."""
+        entries = [entry_of_job(one.job.id) for one in taken]
+        pairs = [part for one, entry in zip(taken, entries, strict=True) for part in (entry, one.job.id)]
+        self._expected(
+            keys=[keys.ACTIVE, *map(keys.entry, entries)], args=[LEASE_MS, *pairs], client=pipeline
+        )
 
     def _read(self, job_id: str, raw: Mapping[bytes, bytes]) -> tuple[EnrichmentJob, str | None]:
         """A job, and why it cannot be run, or None where it can."""
@@ -155,6 +162,8 @@ class Bookkeeper:
         """Tell RQ that a job cannot be run: it stays in the registry of failed jobs for a day."""
         one.job.ended_at = now()
         with self._redis.pipeline() as pipeline:
+            # written anew, without what could not be read: it would keep RQ from showing the job
+            pipeline.delete(one.job.key)
             one.job.set_status(JobStatus.FAILED, pipeline=pipeline)
             one.execution.delete(job=one.job, pipeline=pipeline)
             one.job._handle_failure(explanation, pipeline=pipeline, worker_name=self._worker.name)  # noqa: SLF001  RQ's own finalizer has no public name

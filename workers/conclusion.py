@@ -80,7 +80,7 @@ def conclude(
                 unattempted=called,
             )
             return Conclusion(then=then, halt=(reason, kind))
-        case Ambiguous() | Retry():
+        case _:  # Ambiguous or Retry: the types leave nothing else
             then = _failed(outcome, entry, rule, attempt=attempt, called=called, draw=draw, now_ms=now_ms)
     return Conclusion(then=then)
 

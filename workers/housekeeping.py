@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from service import jobs, keys
-from service.enrichment import ENTRY_VERSION, State, entry_of_job
+from service.enrichment import ENTRY_VERSION, State
 from service.redis_text import text, texts
 from service.scripts import script_text
 from service.transitions import Postponement
@@ -103,14 +103,11 @@ class Housekeeper:
                     self._log.warning("put back a job that was never started", job=job_id)
 
     async def _bury_abandoned(self, queue: str) -> None:
-        """Remove what RQ holds of dead workers' jobs, and put back entries that they had not yet in hand."""
+        """Remove what RQ holds of dead workers' jobs; their entries are the sweeper's business."""
         started = jobs.started_key(queue)
         seconds, _ = await self._redis.time()
         for execution in texts(await self._redis.zrangebyscore(started, "-inf", seconds, 0, MOST_AT_ONCE)):
             job_id = execution.partition(":")[0]
-            entry = await self._readable(entry_of_job(job_id))
-            if entry is not None and entry.job_id == job_id and not entry.holder:
-                await self._put_back(entry, overdue_seconds=None)
             async with self._redis.pipeline() as pipeline:
                 pipeline.zrem(started, execution)
                 pipeline.delete(jobs.job_key(job_id))
@@ -131,7 +128,7 @@ class Housekeeper:
             if entry is None or (not entry.holder and await self._has_job(entry)):
                 await self._ledger.look_later(of_entry)
             else:
-                put_back += await self._put_back(entry, overdue_seconds=0.0)
+                put_back += await self._put_back(entry)
         return put_back
 
     async def _readable(self, of_entry: str) -> Entry | None:
@@ -143,13 +140,13 @@ class Housekeeper:
             return None
         return entry if entry is not None and entry.version <= ENTRY_VERSION else None
 
-    async def _put_back(self, entry: Entry, *, overdue_seconds: float | None) -> bool:
+    async def _put_back(self, entry: Entry) -> bool:
         calling = entry.state is State.CALLING
         then = Postponement(
             reason="its worker was lost during the call" if calling else "its worker was lost",
             delay_seconds=READ_BACK_DELAY_SECONDS if calling else 0.0,
             ambiguous=calling,
-            overdue_seconds=overdue_seconds,
+            overdue_seconds=0.0,
         )
         rescued = await self._ledger.postpone(entry, then, fence=entry.fence)
         if rescued:

@@ -53,8 +53,10 @@ def before_reading(
             return Postponement(
                 reason="its rule is not in this worker's rules file", delay_seconds=UNKNOWN_RULE_DELAY_SECONDS
             )
+        if entry.ambiguous:
+            return Settlement(state=State.HELD, reason="a call may have run; its rule is no longer there")
         return Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
-    if not rule.enabled:
+    if not rule.enabled and not entry.ambiguous:
         return Settlement(state=State.SKIPPED, reason="its rule is disabled")
     if unfinished:
         return Postponement(
@@ -116,6 +118,8 @@ def _after_unclear_call(
             reason="the earlier call may still be running at Close",
             delay_seconds=(running_until_ms - now_ms) / 1000,
         )
+    if not rule.enabled:
+        return Settlement(state=State.HELD, reason="a call may have run; its rule is disabled now")
     if rule.on_ambiguous is OnAmbiguous.HOLD:
         return Settlement(state=State.HELD, reason="a call may have run; the field does not tell")
     return _ask_within_attempts(entry=entry, rule=rule, present=present)

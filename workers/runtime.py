@@ -24,7 +24,7 @@ from workers.enrich import Tools
 from workers.housekeeping import Housekeeper
 from workers.records import RecordReader
 from workers.reply import Reply
-from workers.worker import EnrichmentWorker
+from workers.worker import REDIS_PAUSE_SECONDS, EnrichmentWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -40,6 +40,8 @@ REDIS_PATIENCE = 30
 
 REDIS_CONNECTIONS = 16
 LEARN_EVERY_SECONDS = 20.0
+IGNORANT_EVERY_SECONDS = 1.0
+"""How often to look while something is not known that work waits for."""
 
 HTTP_OK = 200
 
@@ -81,7 +83,9 @@ class Learner:
     async def learn(self) -> None:
         """Look once; while Redis is away, what is known stays."""
         with contextlib.suppress(RedisError):
-            self._knowledge = await self._cache.knowledge(self._knowledge.rulebook)
+            known = self._knowledge
+            # what was known once stays known, though Redis may have lost it and Close be away
+            self._knowledge = Knowledge.of(known.rulebook, {**known.schemas, **await self._cache.load()})
             self._tell()
 
     def _tell(self) -> None:
@@ -96,7 +100,7 @@ class Learner:
     async def run(self) -> None:
         """Look again and again until cancelled."""
         while True:
-            await asyncio.sleep(LEARN_EVERY_SECONDS)
+            await asyncio.sleep(LEARN_EVERY_SECONDS if self._knowledge.complete else IGNORANT_EVERY_SECONDS)
             await self.learn()
 
 
@@ -157,10 +161,24 @@ def blocking_redis(settings: Settings) -> redis.Redis:
     return redis.Redis.from_url(settings.redis_url.reveal(), socket_connect_timeout=5)
 
 
+async def redis_answers(connection: redis.Redis, log: FilteringBoundLogger) -> None:
+    """Return once Redis answers: a worker may be started before its Redis."""
+    while True:
+        try:
+            await asyncio.to_thread(connection.ping)
+        except RedisError as error:
+            log.warning("waits for Redis", error=type(error).__name__)
+            await asyncio.sleep(REDIS_PAUSE_SECONDS)
+        else:
+            return
+
+
 async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None = None) -> None:
     """Run a worker until it is told to stop."""
+    connection = blocking_redis(settings)
+    await redis_answers(connection, get_logger("worker"))
     worker = EnrichmentWorker(
-        connection=blocking_redis(settings),
+        connection=connection,
         concurrency=settings.worker_concurrency,
         grace_seconds=settings.shutdown_grace_seconds,
         name=name,

@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from service.jobs import QUEUES, EnrichmentJob
+from service.tasks import cancel_all
 from workers.bookkeeping import Batch, Bookkeeper, Taken
 from workers.enrich import Tools, enrich
 
@@ -39,6 +40,8 @@ COMMAND_POLL_SECONDS = 0.5
 MOST_FINISHED_AT_ONCE = 100
 REDIS_PAUSE_SECONDS = 1.0
 HALTED_PAUSE_SECONDS = 1.0
+PUT_BACK_SECONDS = 5.0
+"""How long putting work back may take when the grace is over, before it is left to the sweeper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,7 @@ class EnrichmentWorker(BaseWorker):
                 await self._drain(tools)
                 await self._ended.join()
             finally:
-                for task in (*side, finisher):
-                    task.cancel()
-                await asyncio.gather(*side, finisher, return_exceptions=True)
+                await cancel_all([*side, finisher])
                 with contextlib.suppress(RedisError):
                     await loop.run_in_executor(taking, self.teardown)
 
@@ -143,7 +144,10 @@ class EnrichmentWorker(BaseWorker):
                 await self._first_of(asyncio.sleep(REDIS_PAUSE_SECONDS))
                 continue
             for one in batch.taken:
-                self._start(one, tools, trial=trial)
+                if self._stopping.is_set():
+                    self._ended.put_nowait(_Ended(one, begun=False))
+                else:
+                    self._start(one, tools, trial=trial)
 
     async def _take(self, executor: ThreadPoolExecutor, most: int, *, despite_halt: bool = False) -> Batch:
         loop = asyncio.get_running_loop()
@@ -228,8 +232,4 @@ class EnrichmentWorker(BaseWorker):
         tools.log.info("stopping", in_flight=len(self._running), grace_seconds=self._grace_seconds)
         if self._running:
             await asyncio.wait(list(self._running), timeout=self._grace_seconds)
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
+        await cancel_all(list(self._running), again_seconds=PUT_BACK_SECONDS)

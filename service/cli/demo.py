@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import tempfile
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from service.enrichment import ACTIVE_STATES, State
 from service.ledger import Ledger
 from service.redis_text import raw_hash
 from service.sandbox.options import DEMO_API_KEY
+from service.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,7 @@ class Demo:
     sandbox_url: str
     web_url: str
     children: Children
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: threading.Event
 
 
 def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> None:
@@ -59,12 +61,16 @@ def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> 
 
     Exits 1 where a part fails, 2 where no Redis server can be had.
     """
+    stopping = threading.Event()
+    # only noted, and seen between two steps: an interrupt at any moment would leave parts behind
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     directory = Path(tempfile.mkdtemp(prefix="close-enrich-demo-"))
     children = Children(log_dir=directory)
     try:
         with EmbeddedRedis(directory) as server:
             try:
-                demo = _start(directory, server.url, children, port)
+                demo = _start(directory, server.url, children, port, stopping)
                 all_ended = asyncio.run(_watch(demo, leads=leads, per_second=per_second, once=once))
             finally:
                 children.stop()
@@ -72,20 +78,18 @@ def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> 
         give_up(str(error))
     except ChildEndedError as error:
         give_up(f"the demo ended: {error}", code=1)
-    except KeyboardInterrupt:
-        all_ended = True
     shutil.rmtree(directory, ignore_errors=True)
     if not all_ended:
         give_up("the demo was stopped before every lead had ended", code=1)
 
 
-def _start(directory: Path, redis_url: str, children: Children, port: int) -> Demo:
+def _start(directory: Path, redis_url: str, children: Children, port: int, stopping: threading.Event) -> Demo:
     sandbox_port, web_port = free_port(), port or free_port()
     sandbox_url, web_url = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{web_port}"
     rules_file = directory / "rules.yaml"
     rules_file.write_text((files("service.sandbox") / "demo_rules.yaml").read_text(encoding="utf-8"))
     environ = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CLOSE_")},
+        **{name: value for name, value in os.environ.items() if not _misleads(name)},
         "CLOSE_API_KEY": DEMO_API_KEY,
         "CLOSE_API_URL": f"{sandbox_url}/api/v1",
         "REDIS_URL": redis_url,
@@ -104,7 +108,13 @@ def _start(directory: Path, redis_url: str, children: Children, port: int) -> De
     children.start("web", "web", environ=environ)
     children.start("worker", "worker", environ=environ)
     children.wait_for("web", f"{web_url}/livez")
-    return Demo(directory, redis_url, sandbox_url, web_url, children)
+    return Demo(directory, redis_url, sandbox_url, web_url, children, stopping)
+
+
+def _misleads(name: str) -> bool:
+    """Whether a variable sets up the real service, or a proxy: all of the demo is on this machine."""
+    is_setting = name in SETTINGS or name.removesuffix("_FILE") in SETTINGS
+    return is_setting or name.startswith("CLOSE_") or name.lower().endswith("_proxy")
 
 
 def _subscribe(sandbox_url: str, target: str) -> str:
@@ -121,9 +131,6 @@ def _subscribe(sandbox_url: str, target: str) -> str:
 
 async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool) -> bool:
     """Make leads and show what becomes of them; True unless `once` was cut short."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, demo.stopping.set)
     connection = redis.asyncio.Redis.from_url(demo.redis_url)
     ledger = Ledger(connection)
     console = Console()
@@ -172,10 +179,7 @@ async def _look_until_ended(demo: Demo, ledger: Ledger, leads: int | None, live:
         looks += 1
         if leads is not None and _ended(leads, status["states"], stats):
             return True
-        try:
-            await asyncio.wait_for(demo.stopping.wait(), REFRESH_SECONDS)
-        except TimeoutError:
-            continue
+        await asyncio.sleep(REFRESH_SECONDS)
     return False
 
 

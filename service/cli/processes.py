@@ -20,6 +20,9 @@ START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses on this machine, which no proxy of the environment's can reach."""
+
 
 class ChildEndedError(Exception):
     """A child process ended, or did not start to serve; the message says which and where its log is."""
@@ -54,6 +57,10 @@ class Children:
             start_new_session=True,
         )
 
+    def pid(self, name: str) -> int:
+        """The process id of a child that was started."""
+        return self._running[name].pid
+
     def check(self) -> None:
         """See that all are alive.
 
@@ -85,13 +92,12 @@ class Children:
     def stop(self) -> None:
         """Stop them all, one after the other."""
         for process in self._running.values():
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_TIMEOUT_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._running.clear()
         self._files.close()
 
@@ -121,5 +127,5 @@ def request_json(method: str, url: str, body: Any = None, *, headers: Mapping[st
         data=None if body is None else json.dumps(body).encode(),
         headers={"content-type": "application/json", **(headers or {})},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
+    with _DIRECT.open(request, timeout=10) as answer:
         return json.load(answer)

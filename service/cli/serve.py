@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from service.intake import Intake
 from service.ledger import Ledger
 from service.log import get_logger
 from service.schema_cache import SchemaCache
+from service.tasks import cancel_all
 from workers.runtime import Learner, close_api, run_worker, schema_fetcher
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from structlog.typing import FilteringBoundLogger
 
-    from service.rules import ObjectType, RuleBook
+    from service.rules import RuleBook
     from service.settings import Settings
 
 REDIS_TIMEOUT_SECONDS = 0.9
@@ -64,11 +66,7 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
     )
     api = None if settings.close_api_key is None else close_api(settings)
-
-    async def no_key(_: ObjectType) -> bytes | None:
-        return None
-
-    fetch = no_key if api is None else schema_fetcher(api)
+    fetch = None if api is None else schema_fetcher(api)
     learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
     intake = Intake(
         redis=connection,
@@ -95,9 +93,7 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
         try:
             yield
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await cancel_all(beside)
             if api is not None:
                 await api.aclose()
             await connection.aclose()
@@ -144,7 +140,8 @@ def serve_web(settings: Settings, rulebook: RuleBook) -> None:
         SystemExit: it could not start.
     """
     server = web_server(settings, rulebook)
-    # once everything is closed, uvicorn raises the signal that stopped it anew
+    # once everything is closed, uvicorn raises the signal that stopped it anew: that is a good end
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

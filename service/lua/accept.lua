@@ -6,11 +6,12 @@
 -- ARGV  1 JSON { event, action, stamp, iso, org, ttl, grace_ms, live, bulk, version,
 --                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
 --       2.. the RQ job template, field and value in turn
--- Returns for each item: "planned" | "reopened" | "again" (will run once more when the call in progress has ended)
+-- Returns for each item: "planned" | "reopened" | "again" (will run once more when what is under way has ended)
 --         | "duplicate"
 --
 -- An entry is claimed by being created. A finished one is planned anew only when the item says the event may do so
--- and this version of the event (its date_updated) has not been planned before.
+-- and neither this version of the event (its date_updated) nor a later one has been planned before. One that is in
+-- hand, or whose last call may have run, may have looked at the record before it changed: it is marked to run again.
 
 local plan = cjson.decode(ARGV[1])
 local template = {}
@@ -21,17 +22,21 @@ local may_reopen = false
 for _, item in ipairs(plan.items) do may_reopen = may_reopen or item.reopens end
 local seen = false
 if may_reopen then
-  seen = redis.call('GET', KEYS[4]) == plan.stamp
-  redis.call('SET', KEYS[4], plan.stamp, 'EX', plan.ttl)
+  local planned = redis.call('GET', KEYS[4])
+  -- ISO 8601 in one zone sorts as text; an older version comes late when a delivery is repeated
+  seen = planned and planned >= plan.stamp
+  if not seen then redis.call('SET', KEYS[4], plan.stamp, 'EX', plan.ttl) end
 end
 
 local answers = {}
 for i, item in ipairs(plan.items) do
   local base = 9 + (i - 1) * 3
   local entry, job, entries = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3]
-  local state = redis.call('HGET', entry, 'state')
+  local found = redis.call('HMGET', entry, 'state', 'holder', 'ambiguous')
+  local state = found[1]
   local fresh = not state
-  local reopen = state and FINAL[state] and item.reopens and not seen
+  local newer = item.reopens and not seen
+  local reopen = state and FINAL[state] and newer
   if fresh or reopen then
     local waits = item.delay_ms > 0
     if reopen then
@@ -56,7 +61,7 @@ for i, item in ipairs(plan.items) do
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact', cjson.encode({ at = now, id = item.id,
       object = item.object, field = item.name, rule = item.rule, state = to, event = plan.event }))
     answers[i] = fresh and 'planned' or 'reopened'
-  elseif state == 'calling' and item.reopens and not seen and item.mode == 'overwrite' then
+  elseif newer and not FINAL[state] and (found[2] or found[3]) then
     redis.call('HSET', entry, 'again', plan.event)
     answers[i] = 'again'
   else

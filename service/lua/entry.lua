@@ -22,6 +22,7 @@ local function count(counts_key, from, to)
 end
 
 -- Save an RQ job in RQ's own format and put it where it belongs: scheduled when delay_ms > 0, else queued.
+-- A scheduled job that is to go to the front bears RQ's own mark for it.
 -- template: RQ's Job.to_dict() as a flat list; keys: { job, queues, queue, scheduled }.
 local function enqueue(keys, job_id, template, stamp, description, now, delay_ms, front)
   local status = delay_ms > 0 and 'scheduled' or 'queued'
@@ -29,6 +30,7 @@ local function enqueue(keys, job_id, template, stamp, description, now, delay_ms
   redis.call('HSET', keys.job, 'created_at', stamp, 'enqueued_at', stamp, 'description', description,
              'origin', keys.origin, 'status', status)
   redis.call('SADD', keys.queues, keys.queue)
+  if front and delay_ms > 0 then redis.call('HSET', keys.job, 'enqueue_at_front', 1) end
   if delay_ms > 0 then
     redis.call('ZADD', keys.scheduled, string.format('%.3f', (now + delay_ms) / 1000), job_id)
   elseif front then

@@ -1,4 +1,5 @@
 -- Put an enrichment back with a new job: for later, or for now. The one way an entry in hand leaves it unfinished.
+-- Asking once more because the answer was lost changes nothing.
 --
 -- KEYS  1 entry  2 active  3 counts  4 history  5 story  6 next rq job  7 rq:queues  8 queue  9 scheduled
 --       then the entries it waits for, if any
@@ -9,7 +10,8 @@
 -- Returns "postponed" | "fenced"
 
 local wish = cjson.decode(ARGV[1])
-local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'unreachable_ms')
+local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'unreachable_ms', 'job')
+if found[7] == wish.job then return 'postponed' end
 if found[2] ~= whole(wish.fence) and not (wish.fence == 0 and not found[2]) then return 'fenced' end
 if not found[1] or FINAL[found[1]] then return 'fenced' end
 local now = now_ms()

@@ -1,34 +1,43 @@
--- End an enrichment. Only the newest fence may; whoever comes late changes nothing.
+-- End an enrichment. Only the newest fence may; whoever comes late changes nothing, and whoever asks once more
+-- because the answer was lost gets the same answer.
 --
 -- KEYS  1 entry  2 active  3 counts  4 history  5 story  6 entries of the object
 --       7 next rq job  8 rq:queues  9 queue  10 scheduled
 -- ARGV  1 entry id  2 fence  3 final state  4 reason  5 ttl_seconds  6 value JSON or ""  7 confidence  8 reasoning
 --       9 1 when Close did not run the call after all  10 next job id  11 iso now  12 origin  13 grace_ms
 --       14.. the RQ job template
--- Returns "settled" | "again" (an event came in during the call: planned once more) | "fenced"
+-- Returns "settled" | "again" (an event came in meanwhile: planned once more, unless the field is filled now and the
+--         rule only fills) | "fenced"
 
-local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'again')
+local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'again', 'mode', 'job')
+if found[8] == ARGV[10] then return 'again' end
+-- taking over and ending would have used two fences
+if found[1] and FINAL[found[1]] and tonumber(found[2]) == ARGV[2] + 1 then return 'settled' end
 if found[2] ~= ARGV[2] or not found[1] or FINAL[found[1]] then return 'fenced' end
 local now = now_ms()
 if ARGV[9] == '1' then redis.call('HINCRBY', KEYS[1], 'calls', -1) end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'reason', ARGV[4], 'changed_ms', whole(now), 'ended_ms', whole(now))
-redis.call('HDEL', KEYS[1], 'holder', 'ambiguous', 'before', 'unreachable_ms', 'failures', 'due_ms', 'again', 'blocked')
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'value', ARGV[6]) else redis.call('HDEL', KEYS[1], 'value') end
+redis.call('HDEL', KEYS[1], 'holder', 'ambiguous', 'before', 'unreachable_ms', 'failures', 'due_ms', 'again', 'blocked',
+           'value', 'confidence', 'reasoning')
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'value', ARGV[6]) end
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'confidence', ARGV[7]) end
 if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'reasoning', ARGV[8]) end
 tell(KEYS[4], KEYS[5], now, ARGV[5], { id = ARGV[1], object = found[3], field = found[4], rule = found[5],
                                        state = ARGV[3], reason = ARGV[4] })
-if found[6] then
+local filled = found[7] == 'fill' and (ARGV[3] == 'filled' or ARGV[3] == 'confirmed')
+if found[6] and not filled then
   local template = {}
   for i = 14, #ARGV do template[#template + 1] = ARGV[i] end
-  redis.call('HSET', KEYS[1], 'state', 'planned', 'reason', 'changed during the call', 'event', found[6],
+  redis.call('HSET', KEYS[1], 'state', 'planned', 'reason', 'changed meanwhile', 'event', found[6],
              'job', ARGV[10], 'attempts', 0, 'planned_ms', whole(now), 'due_ms', whole(now))
   redis.call('HDEL', KEYS[1], 'ended_ms', 'called_ms')
   enqueue({ job = KEYS[7], queues = KEYS[8], queue = KEYS[9], scheduled = KEYS[10], origin = ARGV[12] },
           ARGV[10], template, ARGV[11], found[5], now, 0, false)
   redis.call('ZADD', KEYS[2], whole(now + ARGV[13]), ARGV[1])
   count(KEYS[3], found[1], 'planned')
+  tell(KEYS[4], KEYS[5], now, ARGV[5], { id = ARGV[1], object = found[3], field = found[4], rule = found[5],
+                                         state = 'planned', reason = 'changed meanwhile', event = found[6] })
   return 'again'
 end
 redis.call('ZREM', KEYS[2], ARGV[1])

@@ -90,6 +90,7 @@ class Deliveries:
 
     async def __aenter__(self) -> Self:
         self._world.listen(self._publish)
+        self._world.alarms.add(self._wake)
         self._tasks = [asyncio.create_task(self._keep_time())]
         self._tasks += [
             asyncio.create_task(self._deliver_all()) for _ in range(self._world.options.delivery_concurrency)
@@ -98,6 +99,7 @@ class Deliveries:
 
     async def __aexit__(self, *_exception: object) -> None:
         self._world.unlisten(self._publish)
+        self._world.alarms.discard(self._wake)
         for task in self._tasks:
             task.cancel()
         endings = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -106,10 +108,6 @@ class Deliveries:
         for ending in endings:
             if isinstance(ending, BaseException) and not isinstance(ending, asyncio.CancelledError):
                 raise ending
-
-    def nudge(self) -> None:
-        """Look at the clock again; for a clock that is set by hand."""
-        self._wake.set()
 
     def _publish(self, event: Event) -> None:
         delay_seconds = self._world.real_seconds(self._world.options.consolidation_seconds)

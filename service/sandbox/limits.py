@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.sandbox.options import Limit, SandboxOptions
 
-# A Unix time as a float is only exact to a quarter of a microsecond: a bucket short of a token by less than it gains
-# in one counts as having it, so that a header is true to the moment it names. The token is owed, never given.
+# A Unix time as a float is only exact to a quarter of a microsecond: a bucket short of a token by less than
+# it gains in one counts as having it, so that a header is true to the moment it names. It is owed, not given.
 _MARGIN_SECONDS = 1e-6
 
 

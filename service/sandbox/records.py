@@ -124,10 +124,9 @@ def delete_contact(world: World, contact_id: str, cause: Cause) -> None:
     """Delete a contact: `contact.deleted`, and `lead.updated` for the lead it leaves."""
     contact = world.contacts.pop(contact_id)
     _emit_deleted(world, "contact", contact, cause)
-    lead = world.leads.get(contact["lead_id"])
-    if lead is not None:
-        kept = [entry for entry in lead["contact_ids"] if entry != contact_id]
-        update(world, "lead", lead["id"], {"contact_ids": kept}, cause)
+    lead = world.leads[contact["lead_id"]]
+    kept = [entry for entry in lead["contact_ids"] if entry != contact_id]
+    update(world, "lead", lead["id"], {"contact_ids": kept}, cause)
 
 
 def delete_lead(world: World, lead_id: str, cause: Cause) -> None:

@@ -123,8 +123,8 @@ async def serve_sandbox(world: World, *, host: str = "127.0.0.1", port: int = 0)
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and connections inherit it
-    # from their listener: without, every answer waits 40 ms for the client's delayed acknowledgement.
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and connections
+    # inherit it from their listener: without, answers wait 40 ms for the client's delayed acknowledgement.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

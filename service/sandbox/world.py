@@ -91,6 +91,7 @@ class World:
         faults: what is to go wrong.
         limiter: the rate limits' buckets.
         tally: counters.
+        alarms: set by `look_at_clock`, for those who wait for a time.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class World:
         self.faults = Faults()
         self.limiter = Limiter()
         self.tally = Tally()
+        self.alarms: set[asyncio.Event] = set()
         self.started_at = clock()
         self._listeners: list[Callable[[Event], None]] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -195,6 +197,11 @@ class World:
         """How long something of Close's takes here."""
         return close_seconds * self.options.clock_scale
 
+    def look_at_clock(self) -> None:
+        """Have everything that is due by now done; only a clock that is set by hand needs this."""
+        for alarm in self.alarms:
+            alarm.set()
+
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Have each new event told to `listener`, at once and before the call that caused it is answered."""
         self._listeners.append(listener)
@@ -212,7 +219,7 @@ class World:
                     waiter.set_result(None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return once `condition` holds; looked at as calls begin and after each event, answer and delivery."""
+        """Return once `condition` holds; it is tried as calls begin and after events, answers, deliveries."""
         while not condition():
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

@@ -1,0 +1,62 @@
+"""README tells all there is: every setting, command and rule key, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from service.cli.main import main
+from service.enrichment import State
+from service.rules_model import RulesFile
+from service.settings import SETTINGS
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def commands(group: click.Group, prefix: str = "close-enrich") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        path = f"{prefix} {name}"
+        found += commands(command, path) if isinstance(command, click.Group) else [path]
+    return found
+
+
+def rule_keys() -> list[str]:
+    definitions = RulesFile.model_json_schema()["$defs"]
+    rule = next(one for name, one in definitions.items() if name.lower().startswith("rule"))
+    return sorted(rule["properties"])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_documented(name) -> None:
+    assert re.search(rf"^\| .*`{name}`", README, re.MULTILINE)
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    table = README.split("## Settings")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", table, re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`([A-Z_]+)`", cell)}
+    assert documented == set(SETTINGS)
+
+
+@pytest.mark.parametrize("command", commands(main))
+def test_every_command_is_documented(command) -> None:
+    assert f"| `{command}`" in README
+
+
+def test_no_command_is_documented_that_does_not_exist() -> None:
+    table = README.split("## Commands")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(close-enrich [a-z -]+)", table, re.MULTILINE)) == set(commands(main))
+
+
+@pytest.mark.parametrize("key", rule_keys())
+def test_every_rule_key_is_documented(key) -> None:
+    assert re.search(rf"^\| `{key}`", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_is_in_the_picture(state) -> None:
+    assert str(state) in README

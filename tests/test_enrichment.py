@@ -1,0 +1,199 @@
+"""An enrichment's identity, its states, and its ledger entry as Redis holds it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from entries import make_entry
+from hypothesis import given
+from hypothesis import strategies as st
+from rq.job import Job
+
+import service
+from service.enrichment import (
+    ACTIVE_STATES,
+    ALLOWED,
+    ENTRY_ID_LENGTH,
+    FINAL_STATES,
+    STATE_MEANINGS,
+    State,
+    decode_entry,
+    entry_id,
+    entry_of_job,
+    new_job_id,
+)
+
+IDS = {"organization_id": "orga_1", "object_id": "lead_1", "field_id": "cf_1"}
+RAW = {
+    b"v": b"1",
+    b"org": b"orga_1",
+    b"type": b"contact",
+    b"object": b"cont_1",
+    b"lead": b"lead_1",
+    b"field": b"cf_1",
+    b"name": "Größe".encode(),
+    b"rule": b"Size",
+    b"mode": b"overwrite",
+    b"queue": b"enrich-bulk",
+    b"event": b"ev_1",
+    b"action": b"updated",
+    b"state": b"filled",
+    b"reason": b"because",
+    b"job": b"abc-1",
+    b"fence": b"7",
+    b"holder": b"worker-1",
+    b"attempts": b"2",
+    b"calls": b"3",
+    b"failures": b"4",
+    b"judged": b"1",
+    b"ambiguous": b"1",
+    b"blocked": b"1",
+    b"before": b'"small"',
+    b"planned_ms": b"1",
+    b"due_ms": b"2",
+    b"changed_ms": b"3",
+    b"called_ms": b"4",
+    b"ended_ms": b"5",
+    b"unreachable_ms": b"6",
+    b"value": b'{"a":[1,null]}',
+    b"confidence": b"high",
+    b"reasoning": b"it says so",
+}
+
+
+def test_the_same_three_ids_always_name_the_same_entry():
+    # the literal guards against a change of the scheme, after which everything would be paid for again
+    assert entry_id(**IDS) == entry_id(**IDS) == "adtwxa5ilu6boqscacrx"
+
+
+@given(st.text(), st.text(), st.text())
+def test_an_entry_id_is_twenty_letters_and_digits_whatever_the_ids_are(organization, record, field):
+    found = entry_id(organization_id=organization, object_id=record, field_id=field)
+    assert re.fullmatch(f"[a-z2-7]{{{ENTRY_ID_LENGTH}}}", found)
+
+
+@pytest.mark.parametrize("changed", IDS)
+def test_another_organization_object_or_field_is_another_entry(changed):
+    assert entry_id(**IDS | {changed: "x"}) != entry_id(**IDS)
+
+
+def test_ids_are_not_run_together():
+    one = entry_id(organization_id="a", object_id="bc", field_id="d")
+    assert one != entry_id(organization_id="ab", object_id="c", field_id="d")
+
+
+def test_a_job_id_is_fresh_accepted_by_rq_and_leads_back_to_its_entry(blocking_redis):
+    entry = entry_id(**IDS)
+    first, second = new_job_id(entry), new_job_id(entry)
+    assert first != second
+    assert entry_of_job(first) == entry_of_job(second) == entry
+    assert Job.create("workers.job.run", id=first, connection=blocking_redis).id == first
+
+
+def test_every_state_is_active_or_final_has_a_meaning_and_may_go_somewhere():
+    assert ACTIVE_STATES | FINAL_STATES == set(State) == set(STATE_MEANINGS) == set(ALLOWED)
+    assert not ACTIVE_STATES & FINAL_STATES
+    assert all(ALLOWED[state] <= set(State) for state in State)
+    assert [state for state in State if state.final] == [state for state in State if state in FINAL_STATES]
+
+
+def test_every_active_state_can_end_in_any_way_and_a_final_one_only_be_planned_anew():
+    assert all(ALLOWED[state] >= FINAL_STATES for state in ACTIVE_STATES)
+    assert all(ALLOWED[state] == {State.PLANNED, State.WAITING} for state in FINAL_STATES)
+
+
+def test_the_scripts_in_redis_know_the_same_final_states():
+    lua = (Path(service.__file__).parent / "lua" / "entry.lua").read_text()
+    table = re.search(r"local FINAL = \{(.*?)\}", lua, re.DOTALL)
+    assert table is not None
+    assert set(re.findall(r"(\w+) = true", table[1])) == {state.value for state in FINAL_STATES}
+
+
+def test_a_full_hash_is_read_whole():
+    assert decode_entry("abc", RAW) == make_entry(
+        id="abc",
+        object_type="contact",
+        object_id="cont_1",
+        field_name="Größe",
+        rule="Size",
+        mode="overwrite",
+        queue="enrich-bulk",
+        action="updated",
+        state=State.FILLED,
+        reason="because",
+        job_id="abc-1",
+        fence=7,
+        attempts=2,
+        calls=3,
+        failures=4,
+        judged=True,
+        ambiguous=True,
+        blocked=True,
+        value_before='"small"',
+        planned_ms=1,
+        due_ms=2,
+        changed_ms=3,
+        called_ms=4,
+        ended_ms=5,
+        unreachable_ms=6,
+        value={"a": [1, None]},
+        confidence="high",
+        reasoning="it says so",
+    )
+
+
+def test_what_has_not_happened_is_none_zero_or_empty():
+    entry = decode_entry("abc", {b"state": b"planned"})
+    assert entry is not None
+    told = entry.describe()
+    assert {name for name, value in told.items() if value is None} == {
+        *("lead_id", "value_before", "due_ms", "called_ms", "ended_ms", "unreachable_ms"),
+        *("value", "confidence", "reasoning"),
+    }
+    assert (entry.fence, entry.attempts, entry.calls, entry.failures, entry.version) == (0, 0, 0, 0, 0)
+    assert (entry.judged, entry.ambiguous, entry.blocked) == (False, False, False)
+
+
+@pytest.mark.parametrize("raw", [{}, {b"fence": b"3"}])
+def test_a_hash_without_a_state_is_no_entry(raw):
+    assert decode_entry("abc", raw) is None
+
+
+@pytest.mark.parametrize("value", [b"0", b"false", b'""', b"[]"])
+def test_a_value_that_counts_as_false_is_still_a_value(value):
+    entry = decode_entry("abc", RAW | {b"value": value})
+    assert entry is not None
+    assert entry.value is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "garbage", "problem"),
+    [
+        (b"state", b"lost", "not a valid State"),
+        (b"fence", b"many", "invalid literal for int"),
+        (b"called_ms", b"1.7e12", "invalid literal for int"),
+        (b"name", b"\xff", "invalid start byte"),
+        (b"value", b"{", "truncated"),
+        (b"value", b"\xff", "malformed"),
+        (b"value", b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_hash_that_cannot_be_read_is_an_error(name, garbage, problem):
+    with pytest.raises(ValueError, match=problem):
+        decode_entry("abc", RAW | {name: garbage})
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(RAW)), st.binary() | st.integers().map(lambda n: str(n).encode()))
+)
+def test_any_hash_is_read_or_refused_with_a_value_error(raw):
+    try:
+        entry = decode_entry("abc", raw)
+    except ValueError:
+        return
+    assert entry is None or entry.state in State
+
+
+def test_description_tells_every_attribute():
+    entry = make_entry(value="Software")
+    assert entry.describe() == {name: getattr(entry, name) for name in type(entry).__slots__}

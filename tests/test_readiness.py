@@ -1,0 +1,138 @@
+"""`/livez` and `/readyz`: alive whatever happens, ready while events can be kept, and what needs a look."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+import redis
+import redis.asyncio
+from receiver_box import Receiver, paused, rulebook, save_schemas
+from rq.worker import Worker
+
+from service import jobs
+from service.embedded_redis import EmbeddedRedis
+from service.knowledge import Knowledge
+from service.ledger import PERSON, Ledger
+from service.readiness import Readiness, alive_workers, readiness
+
+NO_WORKER = {"workers": "no worker is alive: enrichments are accepted and wait"}
+NO_FIELDS = {"fields": "Close's custom fields are not known yet: events are kept and planned later"}
+NO_RULES = {"rules": "no rule is enabled, so no event would lead to anything"}
+
+DISABLED = rulebook(
+    "{version: 1, rules: [{name: Seniority, object: contact, field: Seniority, enabled: false}]}"
+)
+MISSPELT = rulebook("{version: 1, rules: [{name: Seniority, object: contact, field: Senority}]}")
+
+
+@contextlib.contextmanager
+def worker(client, *, queue=jobs.LIVE_QUEUE, name="worker-1"):
+    """A worker as RQ registers it."""
+    one = Worker([queue], connection=client, name=name)
+    one.register_birth()
+    yield one
+    one.register_death()
+
+
+def readyz(redis_url, **options):
+    with Receiver(redis_url, **options) as receiver:
+        assert (receiver.get("/livez").status, receiver.get("/livez").body) == (200, {"status": "alive"})
+        answer = receiver.get("/readyz")
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status, answer.body
+
+
+def test_with_rules_fields_redis_and_a_worker_it_is_ready(redis_url, blocking_redis):
+    save_schemas(redis_url)
+    with worker(blocking_redis):
+        assert readyz(redis_url) == (200, {"status": "ready", "degraded": {}})
+
+
+def test_without_a_worker_it_is_degraded(redis_url):
+    save_schemas(redis_url)
+    assert readyz(redis_url) == (200, {"status": "degraded", "degraded": NO_WORKER})
+
+
+def test_without_closes_fields_it_is_degraded(redis_url, blocking_redis):
+    with worker(blocking_redis):
+        assert readyz(redis_url) == (200, {"status": "degraded", "degraded": NO_FIELDS})
+
+
+def test_a_rule_whose_field_is_not_in_close_is_named_with_the_nearest_name(redis_url, blocking_redis):
+    save_schemas(redis_url)
+    with worker(blocking_redis):
+        status, body = readyz(redis_url, rules=MISSPELT)
+    problem = "'Senority' is no custom field of contacts in Close; did you mean 'Seniority'?"
+    assert (status, body) == (200, {"status": "degraded", "degraded": {"rule Seniority": problem}})
+
+
+def test_a_halt_is_told_with_its_reason(redis_url, blocking_redis):
+    async def halt():
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await Ledger(client).halt(reason="the bill is too high", kind=PERSON)
+
+    save_schemas(redis_url)
+    asyncio.run(halt())
+    with worker(blocking_redis):
+        expected = {"status": "degraded", "degraded": {"halted": "the bill is too high"}}
+        assert readyz(redis_url) == (200, expected)
+
+
+def test_without_an_enabled_rule_it_is_unavailable(redis_url, blocking_redis):
+    save_schemas(redis_url)
+    with worker(blocking_redis):
+        status, body = readyz(redis_url, rules=DISABLED)
+    assert (status, body) == (503, {"status": "unavailable", "problems": NO_RULES, "degraded": {}})
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    with EmbeddedRedis(tmp_path) as server:
+        save_schemas(server.url)
+        yield server
+
+
+def test_without_redis_it_is_unavailable_and_all_problems_are_named_at_once(own_redis):
+    with Receiver(own_redis.url, rules=DISABLED) as receiver:
+        own_redis.kill()
+        answer = receiver.get("/readyz")
+        assert answer.status == 503
+        assert set(answer.body["problems"]) == {"redis", "rules"}
+        assert receiver.get("/livez").status == 200
+        own_redis.start()
+        assert set(receiver.get("/readyz").body["problems"]) == {"rules"}
+
+
+def test_while_redis_hangs_it_is_unavailable_within_two_seconds(own_redis):
+    with Receiver(own_redis.url) as receiver:
+        assert receiver.get("/readyz").status == 200
+        with paused(own_redis):
+            started = time.monotonic()
+            answer = receiver.get("/readyz")
+            assert time.monotonic() - started < 2
+            assert (answer.status, set(answer.body["problems"])) == (503, {"redis"})
+            assert receiver.get("/livez").status == 200
+
+
+async def test_only_living_workers_of_our_queues_count(async_redis, blocking_redis):
+    ledger = Ledger(async_redis)
+    assert await alive_workers(ledger) == []
+    with (
+        worker(blocking_redis, name="live"),
+        worker(blocking_redis, queue=jobs.BULK_QUEUE, name="bulk"),
+        worker(blocking_redis, queue="somebody-elses", name="other"),
+        worker(blocking_redis, name="dead") as dead,
+        worker(blocking_redis, name="silent"),
+    ):
+        dead.register_death()
+        # what RQ's time to live does to a worker that stopped without a word
+        blocking_redis.delete("rq:worker:silent")
+        assert await alive_workers(ledger) == ["bulk", "live"]
+
+
+async def test_readiness_raises_nothing_when_redis_holds_something_else_than_expected(async_redis):
+    await async_redis.set("rq:workers", "not a set")
+    found = await readiness(Ledger(async_redis), Knowledge.of(rulebook(), {}))
+    assert found == Readiness(problems={"redis": "Redis does not answer (ResponseError)"}, degraded=NO_FIELDS)
+    assert found.status == 503

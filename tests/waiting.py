@@ -1,0 +1,42 @@
+"""Waiting for a condition with a deadline: it fails loudly, and costs no more time than it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.005
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = 10.0) -> T:
+    """The condition's first true answer.
+
+    Raises:
+        TimeoutError: it did not become true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {answer!r} after {seconds} s")
+        time.sleep(PAUSE_SECONDS)
+    return answer
+
+
+async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
+    """The first true answer of a condition that is awaited.
+
+    Raises:
+        TimeoutError: it did not become true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := await condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {answer!r} after {seconds} s")
+        await asyncio.sleep(PAUSE_SECONDS)
+    return answer
