@@ -121,12 +121,7 @@ class EmbeddedRedis:
         self.socket.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            # an interrupt, too: `__exit__` is not called for what was never entered
-            self.stop()
-            raise
+        self.start()
         return self
 
     def __exit__(

@@ -268,8 +268,9 @@ def test_demo_once_ends_well_and_leaves_no_process_or_file(processes, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
-@pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGTERM, "while it starts"), (signal.SIGINT, "while it runs")]
+)
 def test_demo_cleans_up_when_it_is_stopped(processes, tmp_path, number, moment):
     processes.start("demo", "demo")
     if moment == "while it starts":

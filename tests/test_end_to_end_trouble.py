@@ -123,12 +123,11 @@ def accept_key(world):
     world.configure(replace(world.options, api_keys=(DEMO_API_KEY,)))
 
 
-@pytest.mark.parametrize("by", ["a person", "a trial of a new worker"])
 @pytest.mark.parametrize(
-    "halt",
+    ("halt", "by"),
     [
-        pytest.param((use_up_credits, give_credits, "plan_limit", 2), id="402"),
-        pytest.param((refuse_key, accept_key, "key_refused", 0), id="401"),
+        pytest.param((use_up_credits, give_credits, "plan_limit", 2), "a person", id="402"),
+        pytest.param((refuse_key, accept_key, "key_refused", 0), "a trial of a new worker", id="401"),
     ],
 )
 def test_calls_halt_and_go_on_when_resumed_with_no_attempt_used(tmp_path, halt, by):

@@ -27,8 +27,14 @@ def condition() -> Condition:
     return compiled
 
 
-def read_before(entry=None, rule=None, *, unfinished=()):
-    return before_reading(entry=entry or make_entry(), rule=rule, unfinished=unfinished, now_ms=NOW_MS)
+def read_before(entry=None, rule=None, *, fields_known=True, unfinished=()):
+    return before_reading(
+        entry=entry or make_entry(),
+        rule=rule,
+        fields_known=fields_known,
+        unfinished=unfinished,
+        now_ms=NOW_MS,
+    )
 
 
 def decide(entry, *, rule=None, field=EMPTY, unmet=None):
@@ -55,6 +61,11 @@ def test_a_rule_this_worker_does_not_know_is_waited_for_ten_minutes(age_seconds,
         else Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
     )
     assert read_before(entry) == expected
+
+
+def test_nothing_is_decided_about_a_record_before_closes_fields_are_known():
+    then = read_before(rule=make_rule(after=("Size",)), fields_known=False)
+    assert then == Postponement(reason="Close's custom fields are not known yet", delay_seconds=2.0)
 
 
 def test_a_rule_that_was_disabled_since_skips():

@@ -45,9 +45,6 @@ READ_GROUP = "read"
 PATIENT_WAIT_SECONDS = 3.0
 """A shorter parking is waited for in place; for a longer one the slot is given to other work."""
 
-IGNORANT_DELAY_SECONDS = 2.0
-"""A worker that has just started may not know Close's fields for as long as another one asks for them."""
-
 MOST_INTERNAL_ERRORS = 10
 
 
@@ -141,16 +138,13 @@ class _Progress:
 
 async def _work(claim: Claim, tools: Tools, progress: _Progress) -> None:
     entry = claim.entry
-    if not tools.knowledge().complete:
-        # without Close's fields nobody can tell what a condition reads, or which entries `after` means
-        ignorant = Postponement(
-            reason="Close's custom fields are not known yet", delay_seconds=IGNORANT_DELAY_SECONDS
-        )
-        await _end(claim, ignorant, tools, progress)
-        return
     rule = tools.knowledge().rule(entry.rule)
     then = before_reading(
-        entry=entry, rule=rule, unfinished=await _unfinished(entry, rule, tools), now_ms=tools.now_ms()
+        entry=entry,
+        rule=rule,
+        fields_known=tools.knowledge().complete,
+        unfinished=await _unfinished(entry, rule, tools),
+        now_ms=tools.now_ms(),
     )
     if then is None and rule is not None:
         step = await _look(claim, rule, tools)

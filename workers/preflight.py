@@ -24,6 +24,9 @@ UNKNOWN_RULE_PATIENCE_SECONDS = 600.0
 UNKNOWN_RULE_DELAY_SECONDS = 30.0
 """While a new rules file reaches every process, some know a rule that others do not know yet."""
 
+IGNORANT_DELAY_SECONDS = 2.0
+"""A worker that has just started may not know Close's fields for as long as another one asks for them."""
+
 BLOCKED_DELAY_SECONDS = 60.0
 """How long to wait for other rules when their end, which wakes this one at once, goes unnoticed."""
 
@@ -38,13 +41,15 @@ class Ask:
 
 
 def before_reading(
-    *, entry: Entry, rule: Rule | None, unfinished: tuple[str, ...], now_ms: int
+    *, entry: Entry, rule: Rule | None, fields_known: bool, unfinished: tuple[str, ...], now_ms: int
 ) -> Settlement | Postponement | None:
     """What can be decided without looking at the record; None where it has to be looked at.
 
     Args:
         entry: the enrichment.
         rule: the rule of that name in this worker's rules file, or None.
+        fields_known: this worker knows Close's custom fields; without them nobody can tell what a condition
+            reads, or which entries `after` means.
         unfinished: entries that must be final before this one may run.
         now_ms: the time.
     """
@@ -58,6 +63,10 @@ def before_reading(
         return Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
     if not rule.enabled and not entry.ambiguous:
         return Settlement(state=State.SKIPPED, reason="its rule is disabled")
+    if not fields_known:
+        return Postponement(
+            reason="Close's custom fields are not known yet", delay_seconds=IGNORANT_DELAY_SECONDS
+        )
     if unfinished:
         return Postponement(
             reason=f"waits for {', '.join(rule.after)}",

@@ -12,6 +12,7 @@ import contextlib
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -92,7 +93,7 @@ class EnrichmentWorker(BaseWorker):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         with ThreadPoolExecutor(1, "take") as taking, ThreadPoolExecutor(1, "finish") as finishing:
-            await loop.run_in_executor(taking, self.bootstrap)
+            await loop.run_in_executor(taking, partial(self.bootstrap, logging_level=None))
             await tools.ledger.try_soon()
             side = [asyncio.ensure_future(one) for one in alongside()]
             side.append(asyncio.create_task(self._beat(tools, finishing)))
