@@ -7,6 +7,8 @@ share the one after it (group commit), so a burst costs round trips by time, not
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,13 @@ from service.rules import Priority
 from service.scripts import script_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.asyncio import Redis
 
     from service.event import Event
     from service.planning import PlannedEnrichment
+    from service.rules import Burst
 
 GRACE_MS = 10 * 60 * 1000
 """How long after it is due a queued entry may stay untouched before the sweeper looks at its job."""
@@ -44,7 +47,7 @@ class Accepted:
     Attributes:
         rule: the rule that planned it.
         enrichment: its entry id.
-        result: `planned`, `reopened`, `again` or `duplicate` (see accept.lua).
+        result: `planned`, `held`, `reopened`, `again` or `duplicate` (see accept.lua).
     """
 
     rule: str
@@ -60,10 +63,20 @@ class _Waiting:
 
 
 class Accepter:
-    """Writes plans to Redis. One for a process; safe for any number of concurrent requests."""
+    """Writes plans to Redis. One for a process; safe for any number of concurrent requests.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        redis: an asyncio client.
+        zone: where the price list's days begin.
+        clock: Unix seconds, for those days only.
+    """
+
+    def __init__(
+        self, redis: Redis, *, zone: dt.tzinfo = dt.UTC, clock: Callable[[], float] = time.time
+    ) -> None:
         self._redis = redis
+        self._zone = zone
+        self._clock = clock
         self._template = jobs.job_template(redis)
         self._script = script_text("accept")
         self._sha: str | None = None
@@ -71,7 +84,12 @@ class Accepter:
         self._flusher: asyncio.Task[None] | None = None
 
     async def accept(
-        self, event: Event, enrichments: Sequence[PlannedEnrichment], *, bulk: bool = False
+        self,
+        event: Event,
+        enrichments: Sequence[PlannedEnrichment],
+        *,
+        bulk: bool = False,
+        burst: Burst | None = None,
     ) -> list[Accepted]:
         """Make an event's enrichments durable: claimed in the ledger and enqueued, or found there already.
 
@@ -79,6 +97,7 @@ class Accepter:
             event: what planned them.
             enrichments: at least one.
             bulk: put them all behind live work, whatever their rules say.
+            burst: the burst guard, or None for none.
 
         Raises:
             StoreUnavailableError: Redis did not confirm. Trying again is safe.
@@ -99,6 +118,7 @@ class Accepter:
             "live": jobs.LIVE_QUEUE,
             "bulk": jobs.BULK_QUEUE,
             "version": ENTRY_VERSION,
+            **({} if burst is None else {"burst": _guard(burst)}),
             "items": [
                 {
                     "id": one,
@@ -129,6 +149,9 @@ class Accepter:
             jobs.scheduled_key(jobs.LIVE_QUEUE),
             jobs.queue_key(jobs.BULK_QUEUE),
             jobs.scheduled_key(jobs.BULK_QUEUE),
+            keys.HELD,
+            keys.BURST,
+            self._price_list(),
         ]
         for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
             script_keys += [keys.entry(one), jobs.job_key(job_id), keys.object_entries(item.object_id)]
@@ -137,6 +160,9 @@ class Accepter:
             Accepted(rule=item.rule, enrichment=one, result=answer.decode())
             for one, item, answer in zip(ids, enrichments, answers, strict=True)
         ]
+
+    def _price_list(self) -> str:
+        return keys.cost(dt.datetime.fromtimestamp(self._clock(), self._zone).date().isoformat())
 
     async def _share_a_trip(self, script_keys: list[str], args: list[Any]) -> list[bytes]:
         waiting = _Waiting(script_keys, args, asyncio.get_running_loop().create_future())
@@ -184,3 +210,7 @@ class Accepter:
             for one in batch:
                 pipeline.evalsha(self._sha, len(one.keys), *one.keys, *one.args)
             return await pipeline.execute(raise_on_error=False)
+
+
+def _guard(burst: Burst) -> dict[str, int]:
+    return {"most": burst.most, "within_ms": round(burst.within_seconds * 1000)}

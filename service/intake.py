@@ -150,7 +150,9 @@ class Intake:
                 status=200,
                 body={**facts, "status": "ignored", "reason": "no rule wants it", "skipped": skipped},
             )
-        accepted = await self._accepter.accept(event, planned.enrichments)
+        budget = knowledge.rulebook.budget
+        burst = None if budget is None else budget.burst
+        accepted = await self._accepter.accept(event, planned.enrichments, burst=burst)
         results = [{"rule": one.rule, "enrichment": one.enrichment, "result": one.result} for one in accepted]
         duplicate = all(one.result == "duplicate" for one in accepted)
         status = "duplicate" if duplicate else "accepted"

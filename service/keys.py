@@ -14,6 +14,12 @@ QUARANTINE = "enrich:quarantine"
 """Stream, capped: authentic bodies that could not be read."""
 HALT = "enrich:halt"
 """Hash, there only while all calls are halted: reason, kind, since_ms."""
+HELD = "enrich:held"
+"""Sorted set: entries that the burst guard holds for a person, by when they were planned (ms)."""
+BURST = "enrich:burst"
+"""List: when the newest enrichments were planned (ms), newest first, as many as the burst guard allows."""
+BREAKERS = "enrich:breakers"
+"""Set: the fields whose breaker is open."""
 PROBE = "enrich:probe"
 """Lease: at most one trial call in each interval while halted."""
 HOUSEKEEPER = "enrich:lease:housekeeper"
@@ -53,3 +59,23 @@ def schema(object_type: str) -> str:
 def schema_asker(object_type: str) -> str:
     """Lease: the one process that asks Close for that schema, or has asked in vain a moment ago."""
     return f"enrich:schema:{object_type}:asker"
+
+
+def spent(scope: str, period: str) -> str:
+    """Counter: credits of `all` or `rule:<name>` spent or reserved in a day (2026-11-23) or month."""
+    return f"enrich:spent:{scope}:{period}"
+
+
+def breaker(field_id: str) -> str:
+    """Hash: how often calls for a field have timed out in a row, and until when it is not called."""
+    return f"enrich:breaker:{field_id}"
+
+
+def cost(day: str) -> str:
+    """Hash: what happened on a day, by rule, field and metric (see `service.costs`)."""
+    return f"enrich:cost:{day}"
+
+
+def limiter(api_key_name: str, group: str) -> str:
+    """Hash: the pace of one endpoint group for one API key; the key's name is a digest."""
+    return f"enrich:limiter:{api_key_name}:{group}"

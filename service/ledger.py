@@ -7,6 +7,8 @@ work was taken over, finds itself fenced out: it can neither spend nor overwrite
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +16,8 @@ import msgspec
 
 from service import jobs, keys
 from service.accept import GRACE_MS
+from service.brakes import Brakes, BreakerPolicy
+from service.costs import METRIC_OF_STATE
 from service.enrichment import (
     ENTRY_VERSION,
     RETENTION_SECONDS,
@@ -26,7 +30,7 @@ from service.redis_text import raw_hash, texts
 from service.scripts import script_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
@@ -59,34 +63,55 @@ class NotClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """The answer to "may I call now?": `go` as attempt number so-and-so, `fenced`, `halted`, or `parked`."""
+    """The answer to "may I call now?".
 
-    verdict: Literal["go", "fenced", "halted", "parked"]
+    Attributes:
+        verdict: `go`; `fenced`, somebody else holds it by now; `halted`, nobody may call; `parked`, the
+            endpoint group is over its rate limit; `broken`, the field keeps timing out; `exhausted`, a budget
+            is used up.
+        attempt: with `go`, which attempt it is.
+        wait_seconds: with `parked` and `broken`, when to ask again.
+        window: with `exhausted`, which of the budgets asked for.
+    """
+
+    verdict: Literal["go", "fenced", "halted", "parked", "broken", "exhausted"]
     attempt: int = 0
     wait_seconds: float = 0.0
-
-
-PROBE_INTERVAL_SECONDS = 300
-"""How often one call is tried while a refused key or used-up credits halt all others."""
-
-PERSON = "person"
-"""The kind of a halt that only a person lifts."""
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Halt:
-    """Why no call leaves; `kind` is what the reply that caused it was about, or `PERSON`."""
+class Charge:
+    """A budget counter that a call is charged to: its key, its limit, and when it may be forgotten."""
 
-    reason: str
-    kind: str
-    since_ms: int
+    key: str
+    limit: int
+    expires_ms: int
 
 
 class Ledger:
-    """The ledger in one Redis. Cheap to make; holds no state of its own."""
+    """The ledger in one Redis. Cheap to make; holds no state of its own.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        redis: an asyncio client.
+        zone: where the price list's days begin.
+        clock: Unix seconds, for those days only; everything else goes by Redis's clock.
+        breaker: when a field that keeps timing out is left alone.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        zone: dt.tzinfo = dt.UTC,
+        clock: Callable[[], float] = time.time,
+        breaker: BreakerPolicy | None = None,
+    ) -> None:
         self.redis = redis
+        self.brakes = Brakes(redis)
+        self._zone = zone
+        self._clock = clock
+        self._breaker = breaker or BreakerPolicy()
         self._template = jobs.job_template(redis)
 
         def script(name: str) -> AsyncScript:
@@ -98,7 +123,7 @@ class Ledger:
             script("promote"),
             script("heartbeat"),
         )
-        self._look_later, self._halt, self._resume = script("look_later"), script("halt"), script("resume")
+        self._look_later = script("look_later")
 
     async def begin(self, job_id: str, of_entry: str, *, holder: str) -> Claim | NotClaimed:
         """Take the enrichment that a job delivers in hand.
@@ -126,8 +151,11 @@ class Ledger:
         claim: Claim,
         *,
         group: str,
-        value_before: str | None,
+        value_before: str | None = None,
+        charges: Sequence[Charge] = (),
         despite_halt: bool = False,
+        only_ask: bool = False,
+        trial_seconds: float = 180.0,
     ) -> Permission:
         """Ask whether Close may be asked now, and write down that it will be.
 
@@ -135,7 +163,10 @@ class Ledger:
             claim: the enrichment in hand.
             group: the endpoint group whose parking counts.
             value_before: JSON of what the field held, to tell later whether an overwriting call ran.
+            charges: the budgets it falls under; a credit is reserved in all of them or in none.
             despite_halt: ask although calls are halted, as a trial.
+            only_ask: learn whether it could go, and change nothing.
+            trial_seconds: how long others wait when this is the trial call of a field that kept timing out.
         """
         one = claim.entry.id
         answer = await self._call(
@@ -147,19 +178,39 @@ class Ledger:
                 keys.story(one),
                 keys.HALT,
                 keys.park(group),
+                keys.breaker(claim.entry.field_id),
+                self._price_list(),
+                *(charge.key for charge in charges),
             ],
-            args=[one, claim.fence, LEASE_MS, RETENTION_SECONDS, value_before or "", int(despite_halt)],
+            args=[
+                one,
+                claim.fence,
+                LEASE_MS,
+                RETENTION_SECONDS,
+                value_before or "",
+                int(despite_halt),
+                int(only_ask),
+                round(trial_seconds * 1000),
+                *(part for charge in charges for part in (charge.limit, charge.expires_ms)),
+            ],
         )
         match answer[0]:
             case b"go":
                 return Permission(verdict="go", attempt=int(answer[1]))
-            case b"parked":
-                return Permission(verdict="parked", wait_seconds=int(answer[1]) / 1000)
+            case b"parked" | b"broken" as verdict:
+                return Permission(verdict=verdict.decode(), wait_seconds=int(answer[1]) / 1000)
+            case b"exhausted":
+                return Permission(verdict="exhausted", window=int(answer[1]) - 1)
             case other:
                 return Permission(verdict=other.decode())
 
-    async def settle(self, claim: Claim, settlement: Settlement) -> bool:
+    async def settle(self, claim: Claim, settlement: Settlement, *, charges: Sequence[Charge] = ()) -> bool:
         """End an enrichment; False where somebody else holds it by now and nothing was changed.
+
+        Args:
+            claim: the enrichment in hand.
+            settlement: how it ends.
+            charges: what its call was charged to, given back if the settlement says that it did not run.
 
         Raises:
             ValueError: the state is not a final one.
@@ -180,6 +231,10 @@ class Ledger:
                 jobs.ALL_QUEUES_KEY,
                 jobs.queue_key(entry.queue),
                 jobs.scheduled_key(entry.queue),
+                self._price_list(),
+                keys.breaker(entry.field_id),
+                keys.BREAKERS,
+                *(charge.key for charge in charges),
             ],
             args=[
                 entry.id,
@@ -195,18 +250,24 @@ class Ledger:
                 jobs.stamp(),
                 entry.queue,
                 GRACE_MS,
+                METRIC_OF_STATE.get(settlement.state, ""),
+                int(settlement.answered),
+                entry.field_id,
                 *self._template,
             ],
         )
         return bool(answer != b"fenced")
 
-    async def postpone(self, entry: Entry, postponement: Postponement, *, fence: int) -> bool:
+    async def postpone(
+        self, entry: Entry, postponement: Postponement, *, fence: int, charges: Sequence[Charge] = ()
+    ) -> bool:
         """Put an enrichment back with a new job; False where somebody else holds it by now.
 
         Args:
             entry: what is put back.
             postponement: how.
             fence: the claim's, or for the sweeper the one it saw.
+            charges: what its call was charged to, given back if the postponement says that it did not run.
         """
         job_id = new_job_id(entry.id)
         overdue = postponement.overdue_seconds
@@ -227,6 +288,12 @@ class Ledger:
             "failed": postponement.failed,
             "unreachable": postponement.unreachable,
             "blocked": bool(postponement.blocked_by),
+            "blockers": len(postponement.blocked_by),
+            "field": entry.field_id,
+            "timed_out": postponement.timed_out,
+            "breaker_most": self._breaker.most_timeouts,
+            "breaker_first_ms": round(self._breaker.first_pause_seconds * 1000),
+            "breaker_longest_ms": round(self._breaker.longest_pause_seconds * 1000),
             **({} if overdue is None else {"overdue_ms": round(overdue * 1000)}),
         }
         answer = await self._postpone(
@@ -240,11 +307,20 @@ class Ledger:
                 jobs.ALL_QUEUES_KEY,
                 jobs.queue_key(entry.queue),
                 jobs.scheduled_key(entry.queue),
+                self._price_list(),
+                keys.breaker(entry.field_id),
+                keys.BREAKERS,
+                keys.HELD,
                 *map(keys.entry, postponement.blocked_by),
+                *(charge.key for charge in charges),
             ],
             args=[msgspec.json.encode(wish), *self._template],
         )
         return bool(answer == b"postponed")
+
+    def _price_list(self) -> str:
+        """Today's price list."""
+        return keys.cost(dt.datetime.fromtimestamp(self._clock(), self._zone).date().isoformat())
 
     async def wake(self, of_entry: str) -> bool:
         """Let an enrichment that waits for others of its record run at once; False where it does not wait."""
@@ -310,53 +386,3 @@ class Ledger:
         """How many entries are in each state, zero ones included."""
         raw = raw_hash(await self.redis.hgetall(keys.COUNTS))
         return {state: int(raw.get(state.value.encode(), 0)) for state in State}
-
-    async def park(self, group: str, *, seconds: float) -> None:
-        """Let no call of an endpoint group leave for so long; a longer parking stays."""
-        milliseconds = max(1, round(seconds * 1000))
-        async with self.redis.pipeline() as pipeline:
-            pipeline.set(keys.park(group), "1", px=milliseconds, nx=True)
-            pipeline.pexpire(keys.park(group), milliseconds, gt=True)
-            await pipeline.execute()
-
-    async def halt(self, *, reason: str, kind: str) -> bool:
-        """Stop every call of the organization; False where it was halted already and stays so as it was.
-
-        Args:
-            reason: in words, for people.
-            kind: what the halt is about; `PERSON` when somebody asked for it, which replaces any other halt.
-        """
-        changed = await self._halt(
-            keys=[keys.HALT, keys.PROBE], args=[reason, kind, PERSON, PROBE_INTERVAL_SECONDS]
-        )
-        return bool(changed)
-
-    async def resume(self, *, automatic_only: bool = False) -> bool:
-        """Let calls leave again; False where they were not halted.
-
-        Args:
-            automatic_only: leave a halt that a person asked for.
-        """
-        return bool(await self._resume(keys=[keys.HALT], args=[PERSON if automatic_only else ""]))
-
-    async def may_try(self) -> bool:
-        """Whether one call may be tried although calls are halted: for one asker in each interval."""
-        halt = await self.halted()
-        if halt is None or halt.kind == PERSON:
-            return False
-        return bool(await self.redis.set(keys.PROBE, "1", ex=PROBE_INTERVAL_SECONDS, nx=True))
-
-    async def try_soon(self) -> None:
-        """Let the next trial come at once: a worker has just started, perhaps with a better key."""
-        await self.redis.delete(keys.PROBE)
-
-    async def halted(self) -> Halt | None:
-        """Why nothing is called at present, or None."""
-        raw = raw_hash(await self.redis.hgetall(keys.HALT))
-        if not raw:
-            return None
-        return Halt(
-            reason=raw.get(b"reason", b"").decode(),
-            kind=raw.get(b"kind", b"").decode(),
-            since_ms=int(raw.get(b"since_ms", 0)),
-        )

@@ -55,7 +55,7 @@ async def readiness(ledger: Ledger, knowledge: Knowledge) -> Readiness:
             await ledger.redis.ping()
             if not await alive_workers(ledger):
                 degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
-            halt = await ledger.halted()
+            halt = await ledger.brakes.halted()
             if halt is not None:
                 degraded["halted"] = halt.reason
     except (RedisError, OSError) as error:

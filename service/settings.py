@@ -19,6 +19,7 @@ from service.log import LogFormat, LogLevel
 from service.settings_values import Secret
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Collection, Mapping
 
     from service.signature import SignatureKey
@@ -76,6 +77,19 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(name="PORT", default="8080", help="Port to listen on; 0 takes any free one."),
         Setting(name="WORKER_CONCURRENCY", default="100", help="Calls in flight in one worker, 1 to 10000."),
         Setting(
+            name="MAX_CALLS_PER_SECOND",
+            help="Enrichment calls a second at most, all workers together; unset, Close's limit counts.",
+        ),
+        Setting(
+            name="MAX_IN_FLIGHT",
+            help="Enrichment calls in flight at most, all workers together; unset, no ceiling.",
+        ),
+        Setting(
+            name="BUDGET_TIMEZONE",
+            default="UTC",
+            help="Where a budget's days and months begin, such as `Europe/Paris`.",
+        ),
+        Setting(
             name="SHUTDOWN_GRACE",
             default="25s",
             help="How long a stopping worker lets its calls finish: `25` or `25s`.",
@@ -109,6 +123,9 @@ class Settings:
         host: to listen on.
         port: to listen on; 0 for any.
         worker_concurrency: calls in flight in one worker.
+        max_calls_per_second: for all workers together; None for no ceiling of ours.
+        max_in_flight: calls of all workers together; None for no ceiling of ours.
+        budget_timezone: where days and months begin.
         shutdown_grace_seconds: how long a stopping worker lets its calls finish.
         max_body_bytes: largest delivery accepted.
         signature_max_age_seconds: None when age is not checked.
@@ -126,6 +143,9 @@ class Settings:
     host: str
     port: int
     worker_concurrency: int
+    max_calls_per_second: float | None
+    max_in_flight: int | None
+    budget_timezone: dt.tzinfo
     shutdown_grace_seconds: float
     max_body_bytes: int
     signature_max_age_seconds: float | None
@@ -180,6 +200,9 @@ def load_settings(
         host=reader.value("HOST", values.plain),
         port=reader.value("PORT", values.whole_number(least=0, most=65_535)),
         worker_concurrency=reader.value("WORKER_CONCURRENCY", values.whole_number(least=1, most=10_000)),
+        max_calls_per_second=reader.optional("MAX_CALLS_PER_SECOND", values.rate),
+        max_in_flight=reader.optional("MAX_IN_FLIGHT", values.whole_number(least=1, most=100_000)),
+        budget_timezone=reader.value("BUDGET_TIMEZONE", values.timezone),
         shutdown_grace_seconds=reader.value("SHUTDOWN_GRACE", values.seconds),
         max_body_bytes=reader.value("MAX_BODY_BYTES", values.size_bytes),
         signature_max_age_seconds=reader.value("SIGNATURE_MAX_AGE", values.seconds_or_off),

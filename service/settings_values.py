@@ -6,10 +6,13 @@ may be a secret; `service.settings` adds the text of settings that are none.
 
 from __future__ import annotations
 
+import datetime as dt
+import difflib
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 from service.durations import parse_duration
 from service.signature import SignatureKey
@@ -21,6 +24,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 _BYTES_IN = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _SIZE = re.compile(r"([0-9]{1,12}) ?(|b|kib|mib|gib)", re.IGNORECASE)
+MOST_PER_SECOND = 10_000
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -112,6 +116,25 @@ def whole_number(*, least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def rate(text: str) -> float:
+    """Read a number above zero, at most 10,000, such as `20` or `0.5`."""
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= MOST_PER_SECOND:
+        raise ValueError("expected a number above 0, at most 10000")
+    return float(text)
+
+
+def timezone(text: str) -> dt.tzinfo:
+    """Read the name of a time zone, such as `UTC` or `Europe/Paris`."""
+    if text.upper() == "UTC":
+        return dt.UTC
+    try:
+        return ZoneInfo(text)
+    except (KeyError, OSError, ValueError):
+        near = difflib.get_close_matches(text, available_timezones(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"expected the name of a time zone, such as UTC or Europe/Paris{hint}") from None
 
 
 def member(choices: type[Choice]) -> Callable[[str], Choice]:

@@ -24,6 +24,7 @@ class Postponement:
         blocked_by: entries that must be final first; if they all are by now, it runs at once.
         overdue_seconds: only if nothing has happened to it for so long (the sweeper's guard).
         front: to the front of its queue.
+        timed_out: Close took too long: the field's breaker counts it.
     """
 
     reason: str
@@ -36,6 +37,7 @@ class Postponement:
     blocked_by: tuple[str, ...] = ()
     overdue_seconds: float | None = None
     front: bool = False
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Settlement:
         reason: in words, for people; "" where the state says it all.
         value, confidence, reasoning: as Close returned them; None where there is nothing.
         uncalled: Close says that the call which was written down did not happen.
+        answered: Close answered the call, so the field's breaker closes.
     """
 
     state: State
@@ -55,3 +58,4 @@ class Settlement:
     confidence: str | None = None
     reasoning: str | None = field(default=None, repr=False)
     uncalled: bool = False
+    answered: bool = False

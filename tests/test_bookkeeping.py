@@ -99,7 +99,7 @@ async def test_a_job_that_comes_while_waiting_is_taken(box, books, blocking_redi
 
 async def test_while_halted_nothing_is_taken_but_for_a_trial(box, books):
     first, second = await several(box, 2)
-    await box.ledger.halt(reason="no credits", kind="credits")
+    await box.ledger.brakes.halt(reason="no credits", kind="credits")
     assert books.take(5, wait=True) == Batch(halted=True)
     assert await box.queued() == [first, second]
     assert taken_ids(books.take(1, wait=False, despite_halt=True)) == [first]

@@ -11,12 +11,15 @@ import sys
 import urllib.request
 
 import pytest
+from click.testing import CliRunner
 from stack import lively_world, running
 from stack_parts import PROJECT, Processes
 from waiting import wait_until
 
+from service.cli.main import main
 from service.enrichment import Entry, State
 from service.sandbox.delivery import delivery_headers
+from service.settings import SETTINGS
 
 RULES = """
 version: 1
@@ -53,6 +56,19 @@ def cli(*arguments, environ=None, **settings):
     )
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Run a command that ends before it sets up logging in this process, which is quicker."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+    def invoke(*arguments, **settings):
+        return CliRunner().invoke(main, arguments, env=settings, prog_name="close-enrich")
+
+    return invoke
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -69,10 +85,10 @@ def cli(*arguments, environ=None, **settings):
     ],
     ids=lambda one: " ".join(one) or "close-enrich",
 )
-def test_help_names_what_a_command_takes(command, words):
-    done = cli(*command, "--help")
+def test_help_names_what_a_command_takes(in_process, command, words):
+    done = in_process(*command, "--help")
 
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert [word for word in words if word not in done.stdout] == []
 
 
@@ -103,12 +119,14 @@ def test_help_names_what_a_command_takes(command, words):
         ),
     ],
 )
-def test_settings_that_are_missing_or_wrong_are_all_named_at_once_without_a_secret(command, settings, named):
-    done = cli(*command, **settings)
+def test_settings_that_are_missing_or_wrong_are_all_named_at_once_without_a_secret(
+    in_process, command, settings, named
+):
+    done = in_process(*command, **settings)
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
     assert sorted(re.findall(r"^  ([A-Z_]+): ", done.stderr, re.MULTILINE)) == named
-    assert "Traceback" not in done.stderr
     assert [secret for secret in SECRETS if secret in done.stdout + done.stderr] == []
 
 
@@ -141,10 +159,10 @@ def test_a_rules_file_that_is_not_there_is_named(tmp_path):
     )
 
 
-def test_the_shipped_rules_have_no_mistakes():
-    done = cli("rules", "check", "deploy/rules.example.yaml")
+def test_the_shipped_rules_have_no_mistakes(in_process):
+    done = in_process("rules", "check", str(PROJECT / "deploy" / "rules.example.yaml"))
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "no mistakes" in done.stdout
 
 
@@ -156,10 +174,10 @@ def test_a_redis_that_does_not_answer_is_said_so_in_one_line(command):
     assert done.stderr == "Redis does not answer at REDIS_URL (ConnectionError)\n"
 
 
-def test_demo_once_asks_for_a_number_of_leads():
-    done = cli("demo", "--once")
+def test_demo_once_asks_for_a_number_of_leads(in_process):
+    done = in_process("demo", "--once")
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "--leads" in done.stderr
 
 

@@ -8,7 +8,6 @@ import pytest
 from stack import lively_world, running
 
 from service import jobs, keys
-from service.cli.processes import request_json
 from service.enrichment import State
 from service.rules import ObjectType, in_sample
 
@@ -227,17 +226,6 @@ def test_high_priority_is_asked_first_and_low_priority_waits_in_the_bulk_queue(t
         assert queued == [8, 4]
         asked = [stack.world.fields[call.field_id].name for call in stack.calls()]
         assert asked == ["Employee count"] * 4 + ["Industry"] * 4 + ["Pitch"] * 4
-
-
-def test_readiness_tells_that_no_worker_is_alive(tmp_path):
-    with running(tmp_path, rules=rules(INDUSTRY), workers=0) as stack:
-        before = request_json("GET", f"{stack.url}/readyz")
-        stack.start_worker()
-        stack.wait_ready("worker")
-        after = request_json("GET", f"{stack.url}/readyz")
-
-        assert (before["status"], list(before["degraded"])) == ("degraded", ["workers"])
-        assert after == {"status": "ready", "degraded": {}}
 
 
 def test_a_worker_that_does_not_know_closes_fields_yet_judges_no_condition(tmp_path):

@@ -135,7 +135,7 @@ def test_calls_halt_and_go_on_when_resumed_with_no_attempt_used(tmp_path, halt, 
     with running(tmp_path, rules=ONE_RULE, WORKER_CONCURRENCY=2) as stack:
         stack.in_sandbox(breaks)
         ids = [stack.add_lead()["id"] for _ in range(6)]
-        found = stack.wait(lambda: stack.ask(lambda ledger: ledger.halted()))
+        found = stack.wait(lambda: stack.ask(lambda ledger: ledger.brakes.halted()))
         stack.wait(lambda: sum(stack.counts().values()) == 6 and not stack.jobs_in_hand())
         waiting = [entry for one in ids for entry in stack.entries(one).values() if not entry.state.final]
 
@@ -147,10 +147,10 @@ def test_calls_halt_and_go_on_when_resumed_with_no_attempt_used(tmp_path, halt, 
 
         stack.in_sandbox(mends)
         if by == "a person":
-            assert stack.ask(lambda ledger: ledger.resume())
+            assert stack.ask(lambda ledger: ledger.brakes.resume())
         else:
             stack.start_worker("new")
-            stack.wait(lambda: stack.ask(lambda ledger: ledger.halted()) is None)
+            stack.wait(lambda: stack.ask(lambda ledger: ledger.brakes.halted()) is None)
         stack.let_waits_end()
         assert stack.all_ended(total=6) == {"filled": 6}
         assert stack.world.calls.most_runs_of_a_field == 1

@@ -147,7 +147,7 @@ async def test_a_postponed_claim_can_not_call(box):
 
 async def test_a_parked_group_says_for_how_long(box):
     claim = await box.claim((await box.plan()).id)
-    await box.ledger.park("enrich", seconds=30)
+    await box.ledger.brakes.park("enrich", seconds=30)
     permission = await permit(box, claim)
     assert permission.verdict == "parked"
     assert 29 < permission.wait_seconds <= 30
@@ -157,33 +157,33 @@ async def test_a_parked_group_says_for_how_long(box):
 
 
 async def test_another_groups_parking_stops_nobody(box):
-    await box.ledger.park("read", seconds=30)
+    await box.ledger.brakes.park("read", seconds=30)
     assert (await permit(box, await box.claim((await box.plan()).id))).verdict == "go"
 
 
 async def test_a_halt_stops_a_call_but_not_a_trial(box):
     claim = await box.claim((await box.plan()).id)
-    await box.ledger.halt(reason="no credits", kind="credits")
+    await box.ledger.brakes.halt(reason="no credits", kind="credits")
     assert await permit(box, claim) == Permission(verdict="halted")
     assert (await permit(box, claim, despite_halt=True)).verdict == "go"
 
 
 async def test_a_trial_keeps_to_close_s_pace(box):
     claim = await box.claim((await box.plan()).id)
-    await box.ledger.halt(reason="no credits", kind="credits")
-    await box.ledger.park("enrich", seconds=30)
+    await box.ledger.brakes.halt(reason="no credits", kind="credits")
+    await box.ledger.brakes.park("enrich", seconds=30)
     assert (await permit(box, claim, despite_halt=True)).verdict == "parked"
 
 
 @pytest.mark.parametrize(("first", "second", "left"), [(30, 10, 30), (10, 30, 30)])
 async def test_the_longer_parking_stays(box, first, second, left):
-    await box.ledger.park("enrich", seconds=first)
-    await box.ledger.park("enrich", seconds=second)
+    await box.ledger.brakes.park("enrich", seconds=first)
+    await box.ledger.brakes.park("enrich", seconds=second)
     assert left - 1 < await box.redis.pttl(keys.park("enrich")) / 1000 <= left
 
 
 async def test_a_parking_of_no_time_still_ends(box):
-    await box.ledger.park("enrich", seconds=0)
+    await box.ledger.brakes.park("enrich", seconds=0)
     assert await box.redis.pttl(keys.park("enrich")) != -1
 
 
@@ -495,9 +495,9 @@ async def test_looking_later_moves_only_what_is_overdue(box):
 
 async def test_a_halt_says_why_and_since_when(box):
     before = await box.now_ms()
-    assert await box.ledger.halted() is None
-    assert await box.ledger.halt(reason="the key was refused", kind="key")
-    halt = await box.ledger.halted()
+    assert await box.ledger.brakes.halted() is None
+    assert await box.ledger.brakes.halt(reason="the key was refused", kind="key")
+    halt = await box.ledger.brakes.halted()
     assert (halt.reason, halt.kind) == ("the key was refused", "key")
     assert before <= halt.since_ms <= await box.now_ms()
 
@@ -513,10 +513,10 @@ async def test_a_halt_says_why_and_since_when(box):
     ],
 )
 async def test_the_first_halt_stays_unless_a_person_halts(box, first, second, changed, stays):
-    await box.ledger.halt(reason=f"first {first}", kind=first)
-    assert await box.ledger.halt(reason=f"second {second}", kind=second) is changed
-    assert (await box.ledger.halted()).kind == stays
-    assert (await box.ledger.halted()).reason == (f"second {second}" if changed else f"first {first}")
+    await box.ledger.brakes.halt(reason=f"first {first}", kind=first)
+    assert await box.ledger.brakes.halt(reason=f"second {second}", kind=second) is changed
+    assert (await box.ledger.brakes.halted()).kind == stays
+    assert (await box.ledger.brakes.halted()).reason == (f"second {second}" if changed else f"first {first}")
 
 
 @pytest.mark.parametrize(
@@ -531,29 +531,31 @@ async def test_the_first_halt_stays_unless_a_person_halts(box, first, second, ch
 )
 async def test_only_a_person_lifts_a_person_s_halt(box, kind, automatic_only, lifted):
     if kind is not None:
-        await box.ledger.halt(reason="because", kind=kind)
-    assert await box.ledger.resume(automatic_only=automatic_only) is lifted
-    assert (await box.ledger.halted() is None) is (lifted or kind is None)
+        await box.ledger.brakes.halt(reason="because", kind=kind)
+    assert await box.ledger.brakes.resume(automatic_only=automatic_only) is lifted
+    assert (await box.ledger.brakes.halted() is None) is (lifted or kind is None)
 
 
 async def test_one_trial_is_made_in_each_interval(box):
-    assert not await box.ledger.may_try(), "nothing is halted"
-    await box.ledger.halt(reason="no credits", kind="credits")
-    assert not await box.ledger.may_try(), "it has just been found out"
+    assert not await box.ledger.brakes.may_try(), "nothing is halted"
+    await box.ledger.brakes.halt(reason="no credits", kind="credits")
+    assert not await box.ledger.brakes.may_try(), "it has just been found out"
     assert PROBE_INTERVAL_SECONDS - 5 < await box.redis.ttl(keys.PROBE) <= PROBE_INTERVAL_SECONDS
-    await box.ledger.try_soon()
-    assert sorted(await asyncio.gather(*(box.ledger.may_try() for _ in range(5)))) == [False] * 4 + [True]
+    await box.ledger.brakes.try_soon()
+    assert sorted(await asyncio.gather(*(box.ledger.brakes.may_try() for _ in range(5)))) == [False] * 4 + [
+        True
+    ]
 
 
 async def test_a_person_s_halt_is_not_tried(box):
-    await box.ledger.halt(reason="switched off", kind=PERSON)
-    await box.ledger.try_soon()
-    assert not await box.ledger.may_try()
+    await box.ledger.brakes.halt(reason="switched off", kind=PERSON)
+    await box.ledger.brakes.try_soon()
+    assert not await box.ledger.brakes.may_try()
 
 
 async def test_a_halt_that_lost_its_details_still_halts(box):
     await box.redis.hset(keys.HALT, "kind", "key")
-    assert await box.ledger.halted() == Halt(reason="", kind="key", since_ms=0)
+    assert await box.ledger.brakes.halted() == Halt(reason="", kind="key", since_ms=0)
 
 
 # Looking

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -104,6 +105,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hands: list[Hand] = []
         self.seen_jobs: list[tuple[str, str]] = []
         self.halt_kind: str | None = None
+        self.queued: list[str] = []
+        self.popped: list[str] = []
+        self.scheduled: list[str] = []
 
     def run(self, awaitable):
         return self.runner.run(self._await(awaitable))
@@ -135,8 +139,10 @@ class LedgerMachine(RuleBasedStateMachine):
         model.job = self.run(self.box.entry(id_of(field))).job_id
         self.seen_jobs.append((field, model.job))
 
-    def places(self, job_id):
-        async def look():
+    def look(self):
+        """Where all jobs are now."""
+
+        async def read():
             async with self.redis.pipeline() as pipeline:
                 for queue in jobs.QUEUES:
                     pipeline.lrange(jobs.queue_key(queue), 0, -1)
@@ -144,7 +150,12 @@ class LedgerMachine(RuleBasedStateMachine):
                     pipeline.zrange(jobs.scheduled_key(queue), 0, -1)
                 return await pipeline.execute()
 
-        return [one.decode() for found in self.run(look()) for one in found].count(job_id)
+        found = [[one.decode() for one in place] for place in self.run(read())]
+        self.queued, self.popped, self.scheduled = (found[n] + found[n + 3] for n in range(3))
+
+    def places(self, job_id):
+        self.look()
+        return (self.queued + self.popped + self.scheduled).count(job_id)
 
     def mostly(self, data, usual, every):
         """One of the usual ones three times out of four, if there are any."""
@@ -155,6 +166,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.mostly(data, [hand for hand in self.hands if self.is_live(hand)], self.hands)
 
     # Receivers
+
+    @initialize()
+    def begin_with_every_field(self):
+        self.accept(EVENTS[0], set(FIELDS), 0, Priority.NORMAL)
 
     @rule(
         of_event=st.sampled_from(EVENTS),
@@ -194,12 +209,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Queues
 
+    @precondition(lambda self: self.scheduled)
     @rule()
     def time_passes_and_jobs_are_promoted(self):
         for queue in jobs.QUEUES:
             due = list(self.run(self.box.scheduled(queue)))
             assert self.run(self.ledger.promote(queue, due)) == len(due)
 
+    @precondition(lambda self: self.scheduled)
     @rule(field=fields)
     def wake(self, field):
         model = self.models.get(field)
@@ -217,28 +234,36 @@ class LedgerMachine(RuleBasedStateMachine):
     def field_of(self, job_id):
         return next(field for field, job in self.seen_jobs if job == job_id)
 
-    @rule()
+    @precondition(lambda self: self.queued)
+    @rule(most=st.integers(1, 3), call=st.booleans())
+    def work(self, most, call):
+        """A worker takes some jobs, and perhaps goes straight on to ask for the calls."""
+        for _ in range(most):
+            before = len(self.hands)
+            self.take_a_job()
+            for hand in self.hands[before:] if call else ():
+                self.ask(hand)
+
     def take_a_job(self):
         job_id, queue = self.pop()
         if job_id is not None:
             self.run(self.redis.lrem(jobs.intermediate_key(queue), 1, job_id))
             self.begin(self.field_of(job_id), job_id)
 
-    @rule()
-    def die_between_pop_and_start(self):
-        self.pop()
-
-    @rule()
-    def die_between_start_and_claim(self):
-        """The lease that a start sets has run out at once."""
+    @precondition(lambda self: self.queued)
+    @rule(started=st.booleans())
+    def die_before_the_claim(self, started):
+        """Right after the pop, or after the start; the lease that a start sets has run out at once."""
         job_id, queue = self.pop()
-        if job_id is not None:
-            self.run(self.redis.lrem(jobs.intermediate_key(queue), 1, job_id))
-            field = self.field_of(job_id)
-            model = self.models[field]
-            if not model.state.final and model.job == job_id and not model.holder:
-                self.let_a_lease_run_out(field)
+        if job_id is None or not started:
+            return
+        self.run(self.redis.lrem(jobs.intermediate_key(queue), 1, job_id))
+        field = self.field_of(job_id)
+        model = self.models[field]
+        if not model.state.final and model.job == job_id and not model.holder:
+            self.let_a_lease_run_out(field)
 
+    @precondition(lambda self: self.popped)
     @rule()
     def put_back_what_was_never_started(self):
         for queue in jobs.QUEUES:
@@ -283,7 +308,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.hands)
     @rule(data=st.data(), despite_halt=st.booleans())
     def ask_for_a_call(self, data, despite_halt):
-        hand = self.draw_hand(data)
+        self.ask(self.draw_hand(data), despite_halt=despite_halt)
+
+    def ask(self, hand, *, despite_halt=False):
         model = self.models[hand.field]
         answer = self.run(
             self.ledger.permit_call(hand.claim, group="enrich", value_before=None, despite_halt=despite_halt)
@@ -375,12 +402,22 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Time, sweepers and halts
 
-    @rule(field=fields)
+    @precondition(lambda self: any(map(self.active, self.models)))
+    @rule(data=st.data(), taken_over=st.booleans())
+    def silence(self, data, taken_over):
+        """A worker is silent, or a queue does not move; perhaps another worker gets the same job."""
+        active = [field for field in self.models if self.active(field)]
+        field = self.mostly(data, [one for one in active if self.models[one].holder], active)
+        self.let_a_lease_run_out(field)
+        if taken_over:
+            self.begin(field, self.models[field].job)
+
     def let_a_lease_run_out(self, field):
         if self.active(field):
             self.run(self.box.let_lease_run_out(id_of(field)))
             self.models[field].overdue = True
 
+    @precondition(lambda self: any(model.overdue for model in self.models.values()))
     @rule()
     def sweep(self):
         expected = 0
@@ -403,14 +440,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["key", "credits", PERSON]))
     def halt(self, kind):
         changes = self.halt_kind is None or (kind == PERSON and self.halt_kind != PERSON)
-        assert self.run(self.ledger.halt(reason="because", kind=kind)) is changes
+        assert self.run(self.ledger.brakes.halt(reason="because", kind=kind)) is changes
         if changes:
             self.halt_kind = kind
 
+    @precondition(lambda self: self.halt_kind is not None)
     @rule(automatic_only=st.booleans())
     def resume(self, automatic_only):
         lifts = self.halt_kind is not None and not (automatic_only and self.halt_kind == PERSON)
-        assert self.run(self.ledger.resume(automatic_only=automatic_only)) is lifts
+        assert self.run(self.ledger.brakes.resume(automatic_only=automatic_only)) is lifts
         if lifts:
             self.halt_kind = None
 
@@ -440,13 +478,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_active_is_reachable(self):
+        self.look()
         found = dict(self.run(self.redis.zrange(keys.ACTIVE, 0, -1, withscores=True)))
         active = {id_of(field).encode() for field in self.models if self.active(field)}
         assert set(found) == active
         for field in self.models:
             if self.active(field):
                 model = self.models[field]
-                places = self.places(model.job)
+                places = (self.queued + self.popped + self.scheduled).count(model.job)
                 assert places <= 1
                 assert places or model.holder or model.overdue
                 if places:
@@ -459,7 +498,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def run_to_the_end(self):
         """All workers are gone. A new one that does its work, and the sweeper, bring everything to an end."""
-        self.run(self.ledger.resume())
+        self.run(self.ledger.brakes.resume())
         self.halt_kind = None
         for _ in range(MOST_STEPS_TO_THE_END):
             if not any(self.active(field) for field in self.models):
@@ -482,7 +521,7 @@ def test_whatever_the_order_of_things_the_ledger_keeps_its_promises(redis_url):
         lambda: LedgerMachine(redis_url),
         settings=settings(
             max_examples=40,
-            stateful_step_count=40,
+            stateful_step_count=60,
             deadline=None,
             # a failing run is not made shorter: on a real server that takes minutes
             phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import aclosing
 from importlib import metadata
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
@@ -175,6 +175,32 @@ class CloseApi:
         query = "" if fields is None else "?_fields=" + quote(",".join(fields), safe=",")
         url = self._url(f"/{object_type.value}/{quote(object_id, safe='')}/{query}")
         return await self._request("GET", url, timeout_seconds=timeout_seconds)
+
+    async def get_events(
+        self,
+        *,
+        object_type: ObjectType,
+        object_id: str,
+        updated_since: str,
+        timeout_seconds: float = READ_RECORD_SECONDS,
+    ) -> Reply | Failure:
+        """`GET /event/` for one object: its newest 50 events.
+
+        Args:
+            object_type: lead or contact.
+            object_id: the record.
+            updated_since: the earliest `date_updated`, as Close writes it: UTC without a zone.
+            timeout_seconds: how long to wait for the answer.
+        """
+        filters = {
+            "object_type": object_type.value,
+            "object_id": object_id,
+            "date_updated__gte": updated_since,
+            "_limit": "50",
+        }
+        return await self._request(
+            "GET", self._url(f"/event/?{urlencode(filters)}"), timeout_seconds=timeout_seconds
+        )
 
     async def get_schema(
         self, *, object_type: ObjectType, timeout_seconds: float = READ_RECORD_SECONDS

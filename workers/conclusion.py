@@ -60,9 +60,9 @@ def conclude(
         case Found() | Nothing():
             then = _answered(outcome, mode=Mode(entry.mode))
         case Gone(reason=reason):
-            then = Settlement(state=State.GONE, reason=reason, uncalled=called)
+            then = Settlement(state=State.GONE, reason=reason, uncalled=called, answered=called)
         case Rejected(reason=reason):
-            then = Settlement(state=State.REJECTED, reason=reason, uncalled=called)
+            then = Settlement(state=State.REJECTED, reason=reason, uncalled=called, answered=called)
         case RateLimited():
             wait_seconds = min(outcome.wait_seconds, MOST_HINT_SECONDS)
             then = Postponement(
@@ -92,12 +92,14 @@ def _answered(outcome: Found | Nothing, *, mode: Mode) -> Settlement:
             reason=outcome.note,
             confidence=outcome.confidence,
             reasoning=outcome.reasoning,
+            answered=True,
         )
     return Settlement(
         state=State.PREVIEWED if mode is Mode.PREVIEW else State.FILLED,
         value=outcome.value,
         confidence=outcome.confidence,
         reasoning=outcome.reasoning,
+        answered=True,
     )
 
 
@@ -121,6 +123,7 @@ def _failed(
             delay_seconds=max(delay_seconds, READ_BACK_DELAY_SECONDS),
             ambiguous=True,
             failed=True,
+            timed_out=outcome.timed_out,
         )
     if called and not (isinstance(outcome, Retry) and outcome.unreachable):
         if attempt >= rule.attempts:

@@ -7,81 +7,27 @@ Only the sequence is here. What follows from what is decided in `workers.preflig
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from service.condition import record_view
 from service.enrichment import State, entry_id, entry_of_job
 from service.ledger import NotClaimed
-from service.rules import Backoff, Mode, ObjectType
+from service.rules import Backoff
 from service.transitions import Postponement, Settlement
+from workers.ask import ask
 from workers.backoff import backoff_delay_seconds
-from workers.conclusion import HALTED_DELAY_SECONDS, READ_BACK_DELAY_SECONDS, Conclusion, conclude
-from workers.outcome import FieldUnreadable, judge, read_field
-from workers.preflight import Ask, before_call, before_reading, needs_reading
-from workers.reply import Reply
-from workers.reply_body import json_object
+from workers.conclusion import READ_BACK_DELAY_SECONDS
+from workers.look import look
+from workers.preflight import Ask, before_reading
+from workers.tools import Progress, Tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
-
-    from structlog.typing import FilteringBoundLogger
-
     from service.enrichment import Entry
-    from service.knowledge import Knowledge
-    from service.ledger import Claim, Ledger
+    from service.ledger import Claim
     from service.rules import Rule
-    from workers.close_api import CloseApi
-    from workers.preflight import FieldState
-    from workers.records import RecordReader
-    from workers.reply import Failure
-
-ENRICH_GROUP = "enrich"
-READ_GROUP = "read"
-
-PATIENT_WAIT_SECONDS = 3.0
-"""A shorter parking is waited for in place; for a longer one the slot is given to other work."""
 
 MOST_INTERNAL_ERRORS = 10
-
-
-@dataclass(slots=True)
-class Hands:
-    """What this process has in hand: entry id to fence, and the task at work on it."""
-
-    fences: dict[str, int] = field(default_factory=dict)
-    tasks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
-
-    def take(self, claim: Claim) -> None:
-        """Remember a claim, for heartbeats."""
-        self.fences[claim.entry.id] = claim.fence
-        task = asyncio.current_task()
-        if task is not None:
-            self.tasks[claim.entry.id] = task
-
-    def drop(self, claim: Claim) -> None:
-        """Forget a claim, unless the entry is in hand anew."""
-        if self.fences.get(claim.entry.id) == claim.fence:
-            del self.fences[claim.entry.id]
-            self.tasks.pop(claim.entry.id, None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """All that a job works with; made once for a process by `workers.runtime`."""
-
-    ledger: Ledger
-    api: CloseApi
-    records: RecordReader
-    knowledge: Callable[[], Knowledge]
-    random: Random
-    now_ms: Callable[[], int]
-    log: FilteringBoundLogger
-    worker: str
-    hands: Hands = field(default_factory=Hands)
 
 
 async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False) -> bool:
@@ -111,7 +57,7 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         tools.log.info("job is not needed", job=job_id, why=claim.why)
         return True
     tools.hands.take(claim)
-    progress = _Progress(trial=trial)
+    progress = Progress(trial=trial)
     try:
         await _work(claim, tools, progress)
     except asyncio.CancelledError:
@@ -127,16 +73,7 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
     return True
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far an execution has come, for whoever has to put it back."""
-
-    trial: bool = False
-    asking: bool = False
-    done: bool = False
-
-
-async def _work(claim: Claim, tools: Tools, progress: _Progress) -> None:
+async def _work(claim: Claim, tools: Tools, progress: Progress) -> None:
     entry = claim.entry
     rule = tools.knowledge().rule(entry.rule)
     then = before_reading(
@@ -147,8 +84,8 @@ async def _work(claim: Claim, tools: Tools, progress: _Progress) -> None:
         now_ms=tools.now_ms(),
     )
     if then is None and rule is not None:
-        step = await _look(claim, rule, tools)
-        then = await _ask(claim, rule, step, tools, progress) if isinstance(step, Ask) else step
+        step = await look(claim, rule, tools)
+        then = await ask(claim, rule, step, tools, progress) if isinstance(step, Ask) else step
     if then is not None:
         await _end(claim, then, tools, progress)
 
@@ -164,132 +101,7 @@ async def _unfinished(entry: Entry, rule: Rule | None, tools: Tools) -> tuple[st
     return tuple(one.id for one in await tools.ledger.entries(ids) if not one.state.final)
 
 
-async def _look(claim: Claim, rule: Rule, tools: Tools) -> Settlement | Postponement | Ask:
-    """Read the record where that can spare the call, and decide."""
-    entry = claim.entry
-    object_type = ObjectType(entry.object_type)
-    field_state: FieldState | None = None
-    unmet = None
-    if needs_reading(entry=entry, rule=rule):
-        reply = await tools.records.read(
-            object_type=object_type,
-            object_id=entry.object_id,
-            fields=tools.knowledge().fields_to_read(object_type, entry.field_id),
-            fresh=entry.ambiguous,
-        )
-        reading = read_field(reply, field_id=entry.field_id)
-        if isinstance(reading, FieldUnreadable):
-            conclusion = conclude(
-                reading.outcome,
-                entry=entry,
-                rule=rule,
-                attempt=entry.attempts,
-                called=False,
-                draw=tools.random.random(),
-                now_ms=tools.now_ms(),
-            )
-            return await _side_effects(conclusion, tools, group=READ_GROUP)
-        field_state = reading
-        if rule.when is not None and not entry.judged:
-            unmet = _unmet(entry, rule, reply, tools)
-    return before_call(entry=entry, rule=rule, field=field_state, unmet=unmet, now_ms=tools.now_ms())
-
-
-def _unmet(entry: Entry, rule: Rule, reply: Reply | Failure, tools: Tools) -> str | None:
-    """Why the rule's condition does not hold on the record, or None where it does."""
-    record = json_object(reply) if isinstance(reply, Reply) else ""
-    if rule.when is None or isinstance(record, str):
-        return None
-    schema = tools.knowledge().schema(ObjectType(entry.object_type))
-    verdict = rule.when.judge(
-        record=record_view(record, schema=schema),
-        event={
-            "id": entry.event_id,
-            "action": entry.action,
-            "object_type": entry.object_type,
-            "object_id": entry.object_id,
-            "lead_id": entry.lead_id,
-        },
-        organization={"id": entry.organization_id},
-    )
-    return None if verdict.met else verdict.reason
-
-
-async def _ask(
-    claim: Claim, rule: Rule, ask: Ask, tools: Tools, progress: _Progress
-) -> Settlement | Postponement | None:
-    """Ask Close, once the ledger permits it; None where somebody else holds the enrichment by now."""
-    entry = claim.entry
-    while True:
-        permission = await tools.ledger.permit_call(
-            claim,
-            group=ENRICH_GROUP,
-            value_before=ask.value_before,
-            despite_halt=progress.trial,
-        )
-        match permission.verdict:
-            case "go":
-                break
-            case "fenced":
-                tools.log.info("taken over by another worker", enrichment=entry.id)
-                return None
-            case "halted":
-                return Postponement(reason="all calls are halted", delay_seconds=HALTED_DELAY_SECONDS)
-            case "parked":
-                wait_seconds = permission.wait_seconds * (1 + 0.1 * tools.random.random())
-                if wait_seconds > PATIENT_WAIT_SECONDS:
-                    return Postponement(reason="waits for Close's rate limit", delay_seconds=wait_seconds)
-                await asyncio.sleep(wait_seconds)
-    mode = Mode(entry.mode)
-    progress.asking = True
-    result = await tools.api.enrich_field(
-        organization_id=entry.organization_id,
-        object_type=ObjectType(entry.object_type),
-        object_id=entry.object_id,
-        field_id=entry.field_id,
-        set_new_value=mode is not Mode.PREVIEW,
-        overwrite_existing_value=mode is Mode.OVERWRITE,
-        timeout_seconds=rule.timeout_seconds,
-    )
-    outcome = judge(result, mode=mode)
-    conclusion = conclude(
-        outcome,
-        entry=entry,
-        rule=rule,
-        attempt=permission.attempt,
-        called=True,
-        draw=tools.random.random(),
-        now_ms=tools.now_ms(),
-    )
-    tools.log.info(
-        "asked Close",
-        enrichment=entry.id,
-        object=entry.object_id,
-        field=entry.field_name,
-        rule=entry.rule,
-        attempt=permission.attempt,
-        outcome=type(outcome).__name__,
-        seconds=round(result.elapsed_seconds, 3),
-    )
-    if progress.trial and isinstance(result, Reply) and conclusion.halt is None:
-        await tools.ledger.resume(automatic_only=True)
-        tools.log.warning("calls go on: a trial call went through")
-    return await _side_effects(conclusion, tools, group=ENRICH_GROUP)
-
-
-async def _side_effects(conclusion: Conclusion, tools: Tools, *, group: str) -> Settlement | Postponement:
-    """Tell all workers what one of them has learned."""
-    if conclusion.park_seconds is not None:
-        await tools.ledger.park(group, seconds=conclusion.park_seconds)
-        tools.log.info("rate limited", group=group, seconds=round(conclusion.park_seconds, 3))
-    if conclusion.halt is not None:
-        reason, kind = conclusion.halt
-        if await tools.ledger.halt(reason=reason, kind=kind):
-            tools.log.error("halted all calls", reason=reason, kind=kind)
-    return conclusion.then
-
-
-async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, progress: _Progress) -> None:
+async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, progress: Progress) -> None:
     entry = claim.entry
     facts = {
         "enrichment": entry.id,
@@ -299,11 +111,11 @@ async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, prog
         "reason": then.reason,
     }
     if isinstance(then, Postponement):
-        kept = await tools.ledger.postpone(entry, then, fence=claim.fence)
+        kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
         progress.done = True
         tools.log.info("postponed", delay_seconds=round(then.delay_seconds, 3), kept=kept, **facts)
         return
-    kept = await tools.ledger.settle(claim, then)
+    kept = await tools.ledger.settle(claim, then, charges=progress.charges)
     progress.done = True
     tools.log.info("settled", state=str(then.state), kept=kept, **facts)
     if kept:
@@ -318,7 +130,7 @@ async def _wake_dependents(entry: Entry, tools: Tools) -> None:
             tools.log.info("woken", enrichment=one, after=entry.rule)
 
 
-async def _put_back(claim: Claim, tools: Tools, progress: _Progress) -> None:
+async def _put_back(claim: Claim, tools: Tools, progress: Progress) -> None:
     if progress.done:
         return
     then = Postponement(
@@ -330,7 +142,7 @@ async def _put_back(claim: Claim, tools: Tools, progress: _Progress) -> None:
     tools.log.info("put back", enrichment=claim.entry.id, ambiguous=progress.asking)
 
 
-async def _put_back_after_error(claim: Claim, tools: Tools, progress: _Progress, error: Exception) -> None:
+async def _put_back_after_error(claim: Claim, tools: Tools, progress: Progress, error: Exception) -> None:
     entry = claim.entry
     reason = f"internal error: {type(error).__name__}"
     if entry.failures >= MOST_INTERNAL_ERRORS:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 from rq import get_current_job
 
 from service.rules_file import load_rules
 from service.settings import Settings, load_settings
-from workers.enrich import Tools, enrich
+from workers.enrich import enrich
 from workers.runtime import open_tools
 from workers.worker import HEARTBEAT_SECONDS
+
+if TYPE_CHECKING:
+    from workers.tools import Tools
 
 
 class NotConfiguredError(Exception):

@@ -77,10 +77,17 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ambiguous:
-    """The call may have run: read the field back before calling again."""
+    """The call may have run: read the field back before calling again.
+
+    Attributes:
+        reason: what went wrong.
+        hint_seconds: the delay Close asked for, or None.
+        timed_out: it took too long, on our side or on Close's.
+    """
 
     reason: str
     hint_seconds: float | None = None
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ def read_field(result: Reply | Failure, *, field_id: str) -> FieldReading:
     """
     if isinstance(result, Reply) and result.status == HTTPStatus.OK:
         return _field_of_record(result, field_id=field_id)
-    outcome = _judge_failure(result) if isinstance(result, Failure) else _judge_refusal(result)
+    outcome = judge_refusal(result)
     if isinstance(outcome, Gone):
         return FieldGone(reason=outcome.reason)
     if isinstance(outcome, Ambiguous):
@@ -174,13 +181,21 @@ _FAILURES = {
 }
 
 
+_TOO_SLOW = frozenset({FailureKind.READ_TIMEOUT, FailureKind.DEADLINE})
+
+
+def judge_refusal(result: Reply | Failure) -> Refusal:
+    """What a reply that is no success, or no reply at all, means for a call that only reads. Never raises."""
+    return _judge_failure(result) if isinstance(result, Failure) else _judge_refusal(result)
+
+
 def _judge_failure(failure: Failure) -> Retry | Ambiguous:
     reason = _FAILURES[failure.kind]
     if failure.kind is FailureKind.CONNECT and failure.detail:
         return Retry(reason=one_line(f"{reason} ({failure.detail})"), unreachable=True)
     if failure.kind in {FailureKind.CONNECT, FailureKind.POOL}:
         return Retry(reason=reason, unreachable=True)
-    return Ambiguous(reason=reason)
+    return Ambiguous(reason=reason, timed_out=failure.kind in _TOO_SLOW)
 
 
 def _judge_reply(reply: Reply) -> Outcome:
@@ -209,7 +224,11 @@ def _judge_refusal(reply: Reply) -> Refusal:
 def _may_have_run(reply: Reply) -> Ambiguous:
     failed = reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     sentence = "Close failed while it was answering" if failed else "Close answered in an unexpected way"
-    return Ambiguous(reason=f"{sentence} ({reply.status})", hint_seconds=_hint(reply))
+    return Ambiguous(
+        reason=f"{sentence} ({reply.status})",
+        hint_seconds=_hint(reply),
+        timed_out=reply.status == HTTPStatus.GATEWAY_TIMEOUT,
+    )
 
 
 def _unavailable(reply: Reply) -> Retry:
@@ -218,7 +237,9 @@ def _unavailable(reply: Reply) -> Retry:
 
 def _request_timeout(reply: Reply) -> Ambiguous:
     return Ambiguous(
-        reason=f"Close says the request took too long ({reply.status})", hint_seconds=_hint(reply)
+        reason=f"Close says the request took too long ({reply.status})",
+        hint_seconds=_hint(reply),
+        timed_out=True,
     )
 
 

@@ -54,13 +54,7 @@ def before_reading(
         now_ms: the time.
     """
     if rule is None:
-        if now_ms - entry.planned_ms < UNKNOWN_RULE_PATIENCE_SECONDS * 1000:
-            return Postponement(
-                reason="its rule is not in this worker's rules file", delay_seconds=UNKNOWN_RULE_DELAY_SECONDS
-            )
-        if entry.ambiguous:
-            return Settlement(state=State.HELD, reason="a call may have run; its rule is no longer there")
-        return Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
+        return _without_rule(entry, now_ms=now_ms)
     if not rule.enabled and not entry.ambiguous:
         return Settlement(state=State.SKIPPED, reason="its rule is disabled")
     if not fields_known:
@@ -76,6 +70,16 @@ def before_reading(
     return None
 
 
+def _without_rule(entry: Entry, *, now_ms: int) -> Settlement | Postponement:
+    if now_ms - entry.planned_ms < UNKNOWN_RULE_PATIENCE_SECONDS * 1000:
+        return Postponement(
+            reason="its rule is not in this worker's rules file", delay_seconds=UNKNOWN_RULE_DELAY_SECONDS
+        )
+    if entry.ambiguous:
+        return Settlement(state=State.HELD, reason="a call may have run; its rule is no longer there")
+    return Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
+
+
 def needs_reading(*, entry: Entry, rule: Rule) -> bool:
     """Whether the record has to be read before Close is asked. Reading costs no credits."""
     if Mode(entry.mode) is Mode.PREVIEW and not entry.ambiguous:
@@ -83,8 +87,24 @@ def needs_reading(*, entry: Entry, rule: Rule) -> bool:
     return True
 
 
+def log_would_tell(*, entry: Entry, field: FieldState) -> bool:
+    """Whether only Close's event log can tell that an unclear call wrote: the value is as it was before."""
+    return (
+        entry.ambiguous
+        and Mode(entry.mode) is Mode.OVERWRITE
+        and isinstance(field, FieldPresent)
+        and canonical(field.value) == (entry.value_before or "")
+    )
+
+
 def before_call(
-    *, entry: Entry, rule: Rule, field: FieldState | None, unmet: str | None, now_ms: int
+    *,
+    entry: Entry,
+    rule: Rule,
+    field: FieldState | None,
+    unmet: str | None,
+    logged: bool | None = None,
+    now_ms: int,
 ) -> Settlement | Postponement | Ask:
     """Decide whether Close is asked.
 
@@ -93,12 +113,20 @@ def before_call(
         rule: its rule.
         field: what the field holds now; None where it need not be known.
         unmet: why the rule's condition does not hold, or None where it does or was judged before.
+        logged: whether Close's event log has a write of ours to the field since the unclear call; None where
+            it was not asked.
         now_ms: the time.
     """
     if isinstance(field, FieldGone):
         return Settlement(state=State.GONE, reason=field.reason)
     present = field if isinstance(field, FieldPresent) else None
     if entry.ambiguous:
+        if logged:
+            return Settlement(
+                state=State.CONFIRMED,
+                reason="Close's event log has our write after an unclear call",
+                value=present.value if present else None,
+            )
         return _after_unclear_call(entry=entry, rule=rule, present=present, now_ms=now_ms)
     if unmet is not None:
         return Settlement(state=State.SKIPPED, reason=unmet)

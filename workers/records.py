@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from workers.ratelimit_header import parse_rate_limit
 from workers.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from service.rules import ObjectType
     from workers.close_api import CloseApi
     from workers.reply import Failure
+    from workers.throttle import Throttle
 
 FRESH_SECONDS = 3.0
 """How long one read is shared: nobody typed much since, and a record's few rules had time to ask."""
@@ -35,8 +38,9 @@ class _Read:
 class RecordReader:
     """Shares reads within one process: requests that come soon after each other get one reply."""
 
-    def __init__(self, api: CloseApi, *, clock: Callable[[], float]) -> None:
+    def __init__(self, api: CloseApi, *, pace: Throttle | None, clock: Callable[[], float]) -> None:
         self._api = api
+        self._pace = pace
         self._clock = clock
         self._reads: dict[tuple[ObjectType, str], _Read] = {}
 
@@ -66,17 +70,44 @@ class RecordReader:
             self._forget_old(now)
             # taken out first, for the dict is to stay in the order of the reads
             self._reads.pop(key, None)
-            task = asyncio.create_task(
-                self._api.get_record(
-                    object_type=object_type,
-                    object_id=object_id,
-                    fields=None if fields is None else sorted(fields),
-                    timeout_seconds=READ_TIMEOUT_SECONDS,
-                )
+            call = partial(
+                self._api.get_record,
+                object_type=object_type,
+                object_id=object_id,
+                fields=None if fields is None else sorted(fields),
+                timeout_seconds=READ_TIMEOUT_SECONDS,
             )
+            task = asyncio.create_task(self._in_turn(call))
             known = self._reads[key] = _Read(fields, now, task)
         # shielded: one of several who wait may be cancelled, the others still want the reply
         return await asyncio.shield(known.reply)
+
+    async def read_log(self, *, object_type: ObjectType, object_id: str, since: str) -> Reply | Failure:
+        """The newest events of a record in Close's event log.
+
+        Args:
+            object_type: lead or contact.
+            object_id: its id.
+            since: the earliest `date_updated`, as Close writes it.
+        """
+        call = partial(
+            self._api.get_events,
+            object_type=object_type,
+            object_id=object_id,
+            updated_since=since,
+            timeout_seconds=READ_TIMEOUT_SECONDS,
+        )
+        return await self._in_turn(call)
+
+    async def _in_turn(self, call: Callable[[], Awaitable[Reply | Failure]]) -> Reply | Failure:
+        if self._pace is None:
+            return await call()
+        turn = await self._pace.permit()
+        result = await call()
+        if isinstance(result, Reply):
+            refused = result.status == HTTPStatus.TOO_MANY_REQUESTS
+            await self._pace.heard(turn, parse_rate_limit(result.headers), refused=refused)
+        return result
 
     def _forget_old(self, now: float) -> None:
         old = itertools.takewhile(lambda item: now - item[1].at_seconds > FRESH_SECONDS, self._reads.items())

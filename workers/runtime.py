@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import time
@@ -15,15 +16,17 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
+from service import keys
 from service.knowledge import Knowledge
 from service.ledger import Ledger
 from service.log import get_logger
 from service.schema_cache import SchemaCache
 from workers.close_api import CloseApi
-from workers.enrich import Tools
 from workers.housekeeping import Housekeeper
 from workers.records import RecordReader
 from workers.reply import Reply
+from workers.throttle import Ceiling, Throttle
+from workers.tools import ENRICH_GROUP, READ_GROUP, Tools
 from workers.worker import REDIS_PAUSE_SECONDS, EnrichmentWorker
 
 if TYPE_CHECKING:
@@ -65,6 +68,12 @@ def close_api(settings: Settings) -> CloseApi:
     if settings.close_api_key is None:
         raise ValueError("CLOSE_API_KEY is not set")
     return CloseApi(api_key=settings.close_api_key.reveal(), base_url=settings.close_api_url)
+
+
+def key_name(settings: Settings) -> str:
+    """A name for the API key that tells nothing about it; Close limits each key by itself."""
+    key = "" if settings.close_api_key is None else settings.close_api_key.reveal()
+    return hashlib.blake2b(key.encode(), digest_size=6, person=b"limiter").hexdigest()
 
 
 class Learner:
@@ -129,14 +138,23 @@ async def open_tools(
     )
     connection = redis.asyncio.Redis.from_pool(pool)
     api = close_api(settings)
+    ceiling = Ceiling(calls_per_second=settings.max_calls_per_second, in_flight=settings.max_in_flight)
+
+    def throttle(group: str, ceiling: Ceiling) -> Throttle:
+        limiter = keys.limiter(key_name(settings), group)
+        return Throttle(connection, limiter=limiter, group=group, ceiling=ceiling)
+
     try:
         learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook, log=log)
         await learner.learn()
         yield (
             Tools(
-                ledger=Ledger(connection),
+                ledger=Ledger(connection, zone=settings.budget_timezone),
                 api=api,
-                records=RecordReader(api, clock=time.monotonic),
+                records=RecordReader(api, pace=throttle(READ_GROUP, Ceiling()), clock=time.monotonic),
+                pace=throttle(ENRICH_GROUP, ceiling),
+                zone=settings.budget_timezone,
+                own_api_key_id=settings.close_api_key_id,
                 knowledge=learner.current,
                 random=random.SystemRandom(),
                 now_ms=lambda: time.time_ns() // 1_000_000,

@@ -22,13 +22,15 @@ from rq.worker import BaseWorker
 from service.jobs import QUEUES, EnrichmentJob
 from service.tasks import cancel_all
 from workers.bookkeeping import Batch, Bookkeeper, Taken
-from workers.enrich import Tools, enrich
+from workers.enrich import enrich
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from redis import Redis
     from redis.client import PubSubWorkerThread
+
+    from workers.tools import Tools
 
 HEARTBEAT_SECONDS = 5.0
 """A sixth of a lease: five may get lost before another worker takes over."""
@@ -94,7 +96,7 @@ class EnrichmentWorker(BaseWorker):
             loop.add_signal_handler(number, self._stopping.set)
         with ThreadPoolExecutor(1, "take") as taking, ThreadPoolExecutor(1, "finish") as finishing:
             await loop.run_in_executor(taking, partial(self.bootstrap, logging_level=None))
-            await tools.ledger.try_soon()
+            await tools.ledger.brakes.try_soon()
             side = [asyncio.ensure_future(one) for one in alongside()]
             side.append(asyncio.create_task(self._beat(tools, finishing)))
             finisher = asyncio.create_task(self._finish_forever(finishing))
@@ -135,7 +137,7 @@ class EnrichmentWorker(BaseWorker):
                 trial = False
                 batch = await self._take(executor, free)
                 if batch.halted:
-                    trial = await tools.ledger.may_try()
+                    trial = await tools.ledger.brakes.may_try()
                     if not trial:
                         await self._first_of(asyncio.sleep(HALTED_PAUSE_SECONDS))
                         continue

@@ -17,7 +17,7 @@ from rich.text import Text
 from service import jobs
 from service.cli.start import give_up, redis_url_or_exit, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
-from service.ledger import Halt, Ledger
+from service.ledger import Ledger
 from service.quarantine import list_quarantined
 from service.readiness import alive_workers
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
+
+    from service.brakes import Halt
 
 STATE_STYLES = {
     State.FILLED: "green",
@@ -70,7 +72,7 @@ async def read_status(ledger: Ledger) -> dict[str, Any]:
             pipeline.llen(jobs.queue_key(queue))
             pipeline.zcard(jobs.scheduled_key(queue))
         sizes = await pipeline.execute()
-    halt: Halt | None = await ledger.halted()
+    halt: Halt | None = await ledger.brakes.halted()
     return {
         "states": {str(state): count for state, count in counts.items()},
         "queues": {

@@ -70,7 +70,7 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
     intake = Intake(
         redis=connection,
-        accepter=Accepter(connection),
+        accepter=Accepter(connection, zone=settings.budget_timezone),
         knowledge=learner.current,
         signature_keys=settings.signature_keys,
         signature_max_age_seconds=settings.signature_max_age_seconds,

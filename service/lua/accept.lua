@@ -1,13 +1,14 @@
 -- Claim every field an event leads to and enqueue its job, in one step: all of it is durable, or none.
 --
 -- KEYS  1 counts  2 active  3 history  4 event  5 rq:queues
---       6 live queue  7 live scheduled  8 bulk queue  9 bulk scheduled
+--       6 live queue  7 live scheduled  8 bulk queue  9 bulk scheduled  10 held entries  11 newest plannings
+--       12 price list of the day
 --       then for each item: entry, rq job, entries of the object
--- ARGV  1 JSON { event, action, stamp, iso, org, ttl, grace_ms, live, bulk, version,
+-- ARGV  1 JSON { event, action, stamp, iso, org, ttl, grace_ms, live, bulk, version, burst = { most, within_ms } or nil,
 --                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
 --       2.. the RQ job template, field and value in turn
 -- Returns for each item: "planned" | "reopened" | "again" (will run once more when what is under way has ended)
---         | "duplicate"
+--         | "held" (the burst guard wants a person to release it) | "duplicate"
 --
 -- An entry is claimed by being created. A finished one is planned anew only when the item says the event may do so
 -- and neither this version of the event (its date_updated) nor a later one has been planned before. One that is in
@@ -28,9 +29,19 @@ if may_reopen then
   if not seen then redis.call('SET', KEYS[4], plan.stamp, 'EX', plan.ttl) end
 end
 
+-- The burst guard: more than `most` planned within the window, and the rest is held.
+local function held_by_guard()
+  if not plan.burst then return false end
+  local oldest = redis.call('LINDEX', KEYS[11], plan.burst.most - 1)
+  if plan.burst.most == 0 or (oldest and tonumber(oldest) > now - plan.burst.within_ms) then return true end
+  redis.call('LPUSH', KEYS[11], whole(now))
+  redis.call('LTRIM', KEYS[11], 0, plan.burst.most - 1)
+  return false
+end
+
 local answers = {}
 for i, item in ipairs(plan.items) do
-  local base = 9 + (i - 1) * 3
+  local base = 12 + (i - 1) * 3
   local entry, job, entries = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3]
   local found = redis.call('HMGET', entry, 'state', 'holder', 'ambiguous')
   local state = found[1]
@@ -44,27 +55,34 @@ for i, item in ipairs(plan.items) do
                  'unreachable_ms', 'failures', 'again')
       redis.call('PERSIST', entry)
     end
-    local to = waits and 'waiting' or 'planned'
+    local held = held_by_guard()
+    local to = (waits or held) and 'waiting' or 'planned'
+    local why = held and 'held by the burst guard until released' or waits and 'lets the record settle' or ''
     redis.call('HSET', entry, 'v', plan.version, 'org', plan.org, 'type', item.type, 'object', item.object,
       'lead', item.lead, 'field', item.field, 'name', item.name, 'rule', item.rule, 'mode', item.mode,
       'queue', item.bulk and plan.bulk or plan.live, 'event', plan.event, 'action', plan.action, 'state', to,
-      'reason', waits and 'lets the record settle' or '', 'job', item.job, 'attempts', 0,
+      'reason', why, 'job', item.job, 'attempts', 0,
       'judged', item.judged and 1 or 0, 'planned_ms', whole(now), 'changed_ms', whole(now),
       'due_ms', whole(now + item.delay_ms))
-    enqueue({ job = job, queues = KEYS[5], queue = item.bulk and KEYS[8] or KEYS[6],
-              scheduled = item.bulk and KEYS[9] or KEYS[7], origin = item.bulk and plan.bulk or plan.live },
-            item.job, template, plan.iso, item.rule, now, item.delay_ms, item.front)
+    if held then
+      redis.call('ZADD', KEYS[10], whole(now), item.id)
+    else
+      enqueue({ job = job, queues = KEYS[5], queue = item.bulk and KEYS[8] or KEYS[6],
+                scheduled = item.bulk and KEYS[9] or KEYS[7], origin = item.bulk and plan.bulk or plan.live },
+              item.job, template, plan.iso, item.rule, now, item.delay_ms, item.front)
+      redis.call('ZADD', KEYS[2], whole(now + item.delay_ms + plan.grace_ms), item.id)
+    end
     redis.call('SADD', entries, item.id)
     redis.call('PERSIST', entries)
-    redis.call('ZADD', KEYS[2], whole(now + item.delay_ms + plan.grace_ms), item.id)
     count(KEYS[1], state, to)
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact', cjson.encode({ at = now, id = item.id,
       object = item.object, field = item.name, rule = item.rule, state = to, event = plan.event }))
-    answers[i] = fresh and 'planned' or 'reopened'
+    answers[i] = held and 'held' or fresh and 'planned' or 'reopened'
   elseif newer and not FINAL[state] and (found[2] or found[3]) then
     redis.call('HSET', entry, 'again', plan.event)
     answers[i] = 'again'
   else
+    note_cost(KEYS[12], item.rule, item.name, 'duplicates')
     answers[i] = 'duplicate'
   end
 end

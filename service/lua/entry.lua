@@ -49,3 +49,16 @@ local function tell(history_key, story_key, now, ttl_seconds, fact)
   redis.call('LTRIM', story_key, -100, -1)
   redis.call('EXPIRE', story_key, ttl_seconds)
 end
+
+-- Add to a day's price list: one metric of one rule and field.
+local function note_cost(cost_key, rule, field, metric)
+  redis.call('HINCRBY', cost_key, rule .. '\t' .. field .. '\t' .. metric, 1)
+  redis.call('EXPIRE', cost_key, 400 * 86400)
+end
+
+-- Give reserved credits back: Close did not run the call. Counters that are gone stay gone.
+local function give_back(counters, first, last)
+  for i = first, last do
+    if (tonumber(redis.call('GET', counters[i])) or 0) > 0 then redis.call('DECR', counters[i]) end
+  end
+end

@@ -2,10 +2,13 @@
 -- Asking once more because the answer was lost changes nothing.
 --
 -- KEYS  1 entry  2 active  3 counts  4 history  5 story  6 next rq job  7 rq:queues  8 queue  9 scheduled
---       then the entries it waits for, if any
+--       10 price list of the day  11 breaker of the field  12 open breakers  13 entries held by the burst guard
+--       then the entries it waits for, then the budget counters that its call was charged to
 -- ARGV  1 JSON { id, fence, job, reason, delay_ms, ttl, grace_ms, iso, origin, front,
 --                ambiguous (may have run), uncalled (the call did not run), unattempted (nor counts as an attempt),
---                failed (counts for backoff), unreachable, overdue_ms (only if nothing happened for so long), blocked }
+--                failed (counts for backoff), unreachable, overdue_ms (only if nothing happened for so long), blocked,
+--                blockers (how many entries it waits for), field, timed_out, breaker_most, breaker_first_ms,
+--                breaker_longest_ms }
 --       2.. the RQ job template
 -- Returns "postponed" | "fenced"
 
@@ -22,7 +25,7 @@ end
 local delay_ms = wish.delay_ms
 if wish.blocked then
   local still = false
-  for i = 10, #KEYS do
+  for i = 14, 13 + wish.blockers do
     local state = redis.call('HGET', KEYS[i], 'state')
     still = still or (state and not FINAL[state])
   end
@@ -30,7 +33,23 @@ if wish.blocked then
 end
 
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
-if wish.uncalled then redis.call('HINCRBY', KEYS[1], 'calls', -1) end
+if wish.uncalled then
+  redis.call('HINCRBY', KEYS[1], 'calls', -1)
+  note_cost(KEYS[10], found[5], found[4], 'unpaid')
+  give_back(KEYS, 14 + wish.blockers, #KEYS)
+end
+if wish.timed_out then
+  -- a field that keeps timing out is left alone for longer and longer
+  local timeouts = redis.call('HINCRBY', KEYS[11], 'timeouts', 1)
+  if timeouts >= wish.breaker_most then
+    local opened = redis.call('HINCRBY', KEYS[11], 'opened', 1)
+    local pause_ms = math.min(wish.breaker_longest_ms, wish.breaker_first_ms * 2 ^ math.min(opened - 1, 30))
+    redis.call('HSET', KEYS[11], 'until_ms', whole(now + pause_ms), 'name', found[4], 'rule', found[5])
+    redis.call('SADD', KEYS[12], wish.field)
+  end
+  redis.call('PEXPIRE', KEYS[11], whole(wish.breaker_longest_ms * 2))
+end
+redis.call('ZREM', KEYS[13], wish.id)
 if wish.unattempted then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 if wish.failed then redis.call('HINCRBY', KEYS[1], 'failures', 1) end
 if wish.unreachable then
