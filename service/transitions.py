@@ -17,7 +17,7 @@ class Postponement:
         reason: in words, for people.
         delay_seconds: when it may run again; 0 is at once.
         ambiguous: its call may have run: the field is read back before another.
-        uncalled: the call that was written down did not run, so nothing can have been charged.
+        uncalled: the call, if one was written down, did not run, so nothing can have been charged.
         unattempted: and it does not count as an attempt either.
         failed: it counts for backoff.
         unreachable: Close could not be reached at all.

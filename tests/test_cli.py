@@ -276,6 +276,7 @@ def processes(tmp_path):
     started.close()
 
 
+@pytest.mark.slow
 def test_demo_once_ends_well_and_leaves_no_process_or_file(processes, tmp_path):
     processes.start("demo", "demo", "--leads", "5", "--per-second", "50", "--once")
 
@@ -314,6 +315,7 @@ def up(stack, data_dir):
     return found[1]
 
 
+@pytest.mark.slow
 def test_up_keeps_what_it_accepted_over_a_restart(tmp_path):
     with running(tmp_path, rules=RULES, web=False, workers=0) as stack:
         url = up(stack, tmp_path / "data")

@@ -235,7 +235,7 @@ def test_a_worker_that_does_not_know_closes_fields_yet_judges_no_condition(tmp_p
         stack.wait(lambda: len(stack.entries(lead["id"])) == 2)
         # another process is asking Close for them just now
         stack.redis.delete(keys.schema(ObjectType.LEAD))
-        stack.redis.set(keys.schema_asker(ObjectType.LEAD), "1", ex=2)
+        stack.redis.set(keys.schema_asker(ObjectType.LEAD), "1", ex=1)
         stack.start_worker()
         found = stack.ended(lead["id"], "Industry", "Segment")
 

@@ -47,6 +47,7 @@ async def ask(
         for only_ask in (True, False):
             if not only_ask:
                 turn = await tools.pace.permit(bulk=entry.queue == BULK_QUEUE)
+                progress.charges = charges
             permission = await tools.ledger.permit_call(
                 claim,
                 group=ENRICH_GROUP,
@@ -59,7 +60,6 @@ async def ask(
             if permission.verdict != "go":
                 break
         if permission.verdict == "go":
-            progress.charges = charges
             break
         if permission.verdict == "fenced":
             tools.log.info("taken over by another worker", enrichment=entry.id)

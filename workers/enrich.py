@@ -137,8 +137,10 @@ async def _put_back(claim: Claim, tools: Tools, progress: Progress) -> None:
         reason="the worker stopped during the call" if progress.asking else "the worker stopped",
         delay_seconds=READ_BACK_DELAY_SECONDS if progress.asking else 0.0,
         ambiguous=progress.asking,
+        uncalled=not progress.asking,
+        unattempted=not progress.asking,
     )
-    await tools.ledger.postpone(claim.entry, then, fence=claim.fence)
+    await tools.ledger.postpone(claim.entry, then, fence=claim.fence, charges=progress.charges)
     tools.log.info("put back", enrichment=claim.entry.id, ambiguous=progress.asking)
 
 
@@ -156,6 +158,8 @@ async def _put_back_after_error(claim: Claim, tools: Tools, progress: Progress, 
         reason=reason,
         delay_seconds=max(delay_seconds, READ_BACK_DELAY_SECONDS),
         ambiguous=progress.asking,
+        uncalled=not progress.asking,
+        unattempted=not progress.asking,
         failed=True,
     )
-    await tools.ledger.postpone(entry, then, fence=claim.fence)
+    await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)

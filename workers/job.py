@@ -42,7 +42,7 @@ async def run() -> None:
         raise NotConfiguredError("; ".join(map(str, settings)))
     result = load_rules(settings.rules_file.read_bytes(), source=str(settings.rules_file))
     if result.rulebook is None:
-        raise NotConfiguredError("; ".join(str(problem) for problem in result.problems))
+        raise NotConfiguredError("\n".join(problem.render() for problem in result.problems))
     name = f"rq-{uuid.uuid4().hex[:12]}"
     async with open_tools(settings, result.rulebook, worker=name) as (tools, _):
         beating = asyncio.create_task(_beat(tools))

@@ -142,6 +142,8 @@ class EnrichmentWorker(BaseWorker):
                         await self._first_of(asyncio.sleep(HALTED_PAUSE_SECONDS))
                         continue
                     batch = await self._take(executor, 1, despite_halt=True)
+                    if not batch.taken:
+                        await tools.ledger.brakes.try_soon()
             except RedisError as error:
                 tools.log.warning("waits for Redis", error=type(error).__name__)
                 await self._first_of(asyncio.sleep(REDIS_PAUSE_SECONDS))
@@ -219,10 +221,11 @@ class EnrichmentWorker(BaseWorker):
         beats = 0
         while True:
             try:
-                for lost in await tools.ledger.heartbeat(dict(tools.hands.fences)):
-                    task = tools.hands.tasks.get(lost)
-                    if task is not None:
-                        task.cancel()
+                held_fences = dict(tools.hands.fences)
+                for lost in await tools.ledger.heartbeat(held_fences):
+                    # it may have come back meanwhile, under a newer fence
+                    if tools.hands.fences.get(lost) == held_fences[lost]:
+                        tools.hands.tasks[lost].cancel()
                 if beats % RQ_HEARTBEAT_EVERY == 0:
                     held = list(self._running.values())
                     await loop.run_in_executor(executor, self._books.heartbeat, held)

@@ -5,15 +5,16 @@
 --       10 price list of the day  11 breaker of the field  12 open breakers  13 entries held by the burst guard
 --       then the entries it waits for, then the budget counters that its call was charged to
 -- ARGV  1 JSON { id, fence, job, reason, delay_ms, ttl, grace_ms, iso, origin, front,
---                ambiguous (may have run), uncalled (the call did not run), unattempted (nor counts as an attempt),
---                failed (counts for backoff), unreachable, overdue_ms (only if nothing happened for so long), blocked,
+--                ambiguous (may have run), uncalled (the call, if this fence was given leave for one, did not
+--                run), unattempted (nor counts as an attempt), failed (counts for backoff), unreachable, overdue_ms (only if nothing happened for so long), blocked,
 --                blockers (how many entries it waits for), field, timed_out, breaker_most, breaker_first_ms,
 --                breaker_longest_ms }
 --       2.. the RQ job template
 -- Returns "postponed" | "fenced"
 
 local wish = cjson.decode(ARGV[1])
-local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'unreachable_ms', 'job')
+local found = redis.call('HMGET', KEYS[1], 'state', 'fence', 'object', 'name', 'rule', 'unreachable_ms', 'job',
+                         'asked')
 if found[7] == wish.job then return 'postponed' end
 if found[2] ~= whole(wish.fence) and not (wish.fence == 0 and not found[2]) then return 'fenced' end
 if not found[1] or FINAL[found[1]] then return 'fenced' end
@@ -33,7 +34,9 @@ if wish.blocked then
 end
 
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
-if wish.uncalled then
+-- a worker that is stopped while it asks for leave cannot know whether it was given
+local asked = found[8] == whole(wish.fence)
+if asked and wish.uncalled then
   redis.call('HINCRBY', KEYS[1], 'calls', -1)
   note_cost(KEYS[10], found[5], found[4], 'unpaid')
   give_back(KEYS, 14 + wish.blockers, #KEYS)
@@ -50,7 +53,7 @@ if wish.timed_out then
   redis.call('PEXPIRE', KEYS[11], whole(wish.breaker_longest_ms * 2))
 end
 redis.call('ZREM', KEYS[13], wish.id)
-if wish.unattempted then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
+if asked and wish.unattempted then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 if wish.failed then redis.call('HINCRBY', KEYS[1], 'failures', 1) end
 if wish.unreachable then
   if not found[6] then redis.call('HSET', KEYS[1], 'unreachable_ms', whole(now)) end
