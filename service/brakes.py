@@ -82,15 +82,18 @@ class Brakes:
             pipeline.pexpire(keys.park(group), milliseconds, gt=True)
             await pipeline.execute()
 
-    async def halt(self, *, reason: str, kind: str) -> bool:
+    async def halt(self, *, reason: str, kind: str, asked_ms: int | None = None) -> bool:
         """Stop every call of the organization; False where it was halted already and stays so as it was.
 
         Args:
             reason: in words, for people.
             kind: what the halt is about; `PERSON` when somebody asked for it, which replaces any other halt.
+            asked_ms: when the call was made that brought it to light, by Redis's clock; one from before the
+                last `resume` halts nothing. None for a halt that no call is behind.
         """
         changed = await self._halt(
-            keys=[keys.HALT, keys.PROBE], args=[reason, kind, PERSON, PROBE_INTERVAL_SECONDS]
+            keys=[keys.HALT, keys.PROBE, keys.RESUMED],
+            args=[reason, kind, PERSON, PROBE_INTERVAL_SECONDS, "" if asked_ms is None else asked_ms],
         )
         return bool(changed)
 
@@ -100,7 +103,9 @@ class Brakes:
         Args:
             automatic_only: leave a halt that a person asked for.
         """
-        return bool(await self._resume(keys=[keys.HALT], args=[PERSON if automatic_only else ""]))
+        return bool(
+            await self._resume(keys=[keys.HALT, keys.RESUMED], args=[PERSON if automatic_only else ""])
+        )
 
     async def may_try(self) -> bool:
         """Whether one call may be tried although calls are halted: for one asker in each interval."""

@@ -70,7 +70,7 @@ def test_a_rule_whose_field_is_not_in_close_is_named_with_the_nearest_name(redis
 def test_a_halt_is_told_with_its_reason(redis_url, blocking_redis):
     async def halt():
         async with redis.asyncio.Redis.from_url(redis_url) as client:
-            await Ledger(client).halt(reason="the bill is too high", kind=PERSON)
+            await Ledger(client).brakes.halt(reason="the bill is too high", kind=PERSON)
 
     save_schemas(redis_url)
     asyncio.run(halt())

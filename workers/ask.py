@@ -100,7 +100,7 @@ async def ask(
         outcome=type(outcome).__name__,
         seconds=round(result.elapsed_seconds, 3),
     )
-    await spread_word(conclusion, tools, group=ENRICH_GROUP)
+    await spread_word(conclusion, tools, group=ENRICH_GROUP, asked_ms=turn.at_ms)
     if isinstance(result, Reply):
         await tools.pace.heard(
             turn, parse_rate_limit(result.headers), refused=conclusion.park_seconds is not None

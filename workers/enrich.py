@@ -108,7 +108,8 @@ async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, prog
         "object": entry.object_id,
         "field": entry.field_name,
         "rule": entry.rule,
-        "reason": then.reason,
+        # what Close itself says of a refusal may quote the record
+        "reason": then.reason.partition(": ")[0],
     }
     if isinstance(then, Postponement):
         kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)

@@ -6,6 +6,7 @@ Every step is safe to do twice, so the lease only saves work; it does not guard 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -51,15 +52,24 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Tick until cancelled. While Redis is away, nothing can be done and nothing is lost."""
-        while True:
-            try:
+        try:
+            while True:
+                await self._tick_if_mine()
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            # the next worker need not wait for the lease to run out
+            with contextlib.suppress(RedisError):
                 if await self._have_lease():
-                    await self.tick()
-            except RedisError as error:
-                self._log.warning("housekeeping waits for Redis", error=type(error).__name__)
-            except Exception:  # noqa: BLE001  nothing would move any more if this ended
-                self._log.exception("housekeeping went wrong and goes on")
-            await asyncio.sleep(TICK_SECONDS)
+                    await self._redis.delete(keys.HOUSEKEEPER)
+
+    async def _tick_if_mine(self) -> None:
+        try:
+            if await self._have_lease():
+                await self.tick()
+        except RedisError as error:
+            self._log.warning("housekeeping waits for Redis", error=type(error).__name__)
+        except Exception:  # noqa: BLE001  nothing would move any more if this ended
+            self._log.exception("housekeeping went wrong and goes on")
 
     async def _have_lease(self) -> bool:
         if await self._redis.set(keys.HOUSEKEEPER, self._worker, ex=LEASE_SECONDS, nx=True):
