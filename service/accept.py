@@ -152,6 +152,7 @@ class Accepter:
             keys.HELD,
             keys.BURST,
             self._price_list(),
+            keys.ATTENTION,
         ]
         for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
             script_keys += [keys.entry(one), jobs.job_key(job_id), keys.object_entries(item.object_id)]

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.readiness import readiness
+from service.settings_values import WEBHOOK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from service.intake import Intake
     from service.knowledge import Knowledge
     from service.ledger import Ledger
-
-WEBHOOK_PATH = "/webhooks/close"
 
 MOST_LENGTH_DIGITS = 18
 """A longer number in Content-Length is over any limit; Python refuses to read some of them at all."""
@@ -84,7 +83,7 @@ def create_app(
         return JsonResponse({"status": "alive"}, status=200)
 
     async def readyz(_: Request) -> Response:
-        found = await readiness(ledger, knowledge())
+        found = await readiness(ledger, knowledge(), keyed=intake.keyed)
         return JsonResponse(found.body(), status=found.status)
 
     app = Starlette(

@@ -54,6 +54,9 @@ class State(StrEnum):
 ACTIVE_STATES = frozenset({State.PLANNED, State.WAITING, State.CALLING})
 FINAL_STATES = frozenset(State) - ACTIVE_STATES
 
+NEEDS_A_PERSON = frozenset({State.DEAD, State.HELD, State.REJECTED})
+"""Final states that are no answer: what ends so is a dead letter until a person retries or drops it."""
+
 STATE_MEANINGS: Mapping[State, str] = {
     State.PLANNED: "queued",
     State.WAITING: "waits: to settle, to retry, for Close's pace or for another rule",
@@ -119,11 +122,12 @@ class Entry:
         calls: calls that Close may have charged for.
         failures: failed tries in a row of any kind, for backoff.
         judged: the rule's condition was met already when the event was accepted.
-        ambiguous: the last call may have run; the field must be read back first.
+        ambiguous: the last call may have run; the field must be read back first. It stays with a dead letter.
         blocked: it waits for other enrichments of its record.
         value_before: JSON of the field's value before an overwriting call, or None.
         planned_ms, due_ms, changed_ms, called_ms, ended_ms: when.
         unreachable_ms: since when Close could not be reached at all, or None.
+        retried_ms: when a person last had it planned anew, knowing what had happened until then.
         value: as Close returned it; None when there is none.
         confidence, reasoning: as Close returned them.
     """
@@ -159,6 +163,7 @@ class Entry:
     called_ms: int | None
     ended_ms: int | None
     unreachable_ms: int | None
+    retried_ms: int | None = None
     value: Any = None
     confidence: str | None = None
     reasoning: str | None = None
@@ -218,6 +223,7 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
         called_ms=moment("called_ms"),
         ended_ms=moment("ended_ms"),
         unreachable_ms=moment("unreachable_ms"),
+        retried_ms=moment("retried_ms"),
         value=_value(raw.get(b"value")),
         confidence=text("confidence") or None,
         reasoning=text("reasoning") or None,

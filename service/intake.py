@@ -16,10 +16,10 @@ from service.accept import StoreUnavailableError
 from service.event import Unparseable, parse_event
 from service.planning import Ignored, Plan, plan
 from service.quarantine import quarantine
-from service.signature import Refused, verify
+from service.signature import UNKNOWN_KEY, Refused, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
     from structlog.typing import FilteringBoundLogger
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.accept import Accepter
     from service.event import Event
     from service.knowledge import Knowledge
-    from service.signature import SignatureKey
+    from service.signature import SignatureKey, Verified
 
 PATIENCE_SECONDS = 1.2
 """Redis is away if it takes longer. Close's own patience is not documented, so an answer comes soon."""
@@ -50,6 +50,12 @@ UNAVAILABLE = Answer(
     body={"error": "not accepted: Redis is unavailable; deliver again"},
     retry_after_seconds=RETRY_AFTER_SECONDS,
 )
+KEYLESS = Answer(
+    status=503,
+    body={"error": "not accepted: no signature key is known yet; deliver again"},
+    retry_after_seconds=RETRY_AFTER_SECONDS,
+)
+"""It may be genuine, so it is not refused: Close delivers it again, and a worker learns the key meanwhile."""
 
 
 class Intake:
@@ -59,7 +65,8 @@ class Intake:
         redis: where everything accepted goes.
         accepter: writes plans.
         knowledge: what is known at the moment.
-        signature_keys: any of them may have signed.
+        signature_keys: those in force at the moment; any of them may have signed.
+        look_for_keys: asks for keys learned since, before a delivery is refused for its key.
         signature_max_age_seconds: refuse older signatures; None for any age.
         own_api_key_id: marks changes that we made ourselves.
         clock: Unix seconds.
@@ -72,7 +79,8 @@ class Intake:
         redis: Redis,
         accepter: Accepter,
         knowledge: Callable[[], Knowledge],
-        signature_keys: Sequence[SignatureKey],
+        signature_keys: Callable[[], Sequence[SignatureKey]],
+        look_for_keys: Callable[[], Awaitable[None]],
         signature_max_age_seconds: float | None,
         own_api_key_id: str | None,
         clock: Callable[[], float],
@@ -82,20 +90,29 @@ class Intake:
         self._accepter = accepter
         self._knowledge = knowledge
         self._signature_keys = signature_keys
+        self._look_for_keys = look_for_keys
         self._signature_max_age_seconds = signature_max_age_seconds
         self._own_api_key_id = own_api_key_id
         self._clock = clock
         self._log = log
 
-    async def receive(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Answer:
+    @property
+    def keyed(self) -> bool:
+        """Whether any signature key is known: without one, nothing can be accepted."""
+        return bool(self._signature_keys())
+
+    async def receive(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Answer one delivery. Raises nothing: trouble with Redis is a 503."""
-        verdict = verify(
-            headers=headers,
-            body=body,
-            keys=self._signature_keys,
-            now=self._clock(),
-            max_age_seconds=self._signature_max_age_seconds,
-        )
+        verdict = self._verify(headers, body)
+        if verdict == UNKNOWN_KEY:
+            before = self._signature_keys()
+            await self._look_for_keys()
+            # the same keys would only cost the same time again
+            if self._signature_keys() != before:
+                verdict = self._verify(headers, body)
+        if verdict == UNKNOWN_KEY and not self.keyed:
+            self._log.error("not accepted", error="no signature key is known yet")
+            return KEYLESS
         if isinstance(verdict, Refused):
             self._log.warning("refused", reason=verdict.reason)
             return Answer(status=401, body={"error": verdict.reason})
@@ -109,6 +126,15 @@ class Intake:
         except (RedisError, StoreUnavailableError, OSError) as error:
             self._log.error("not accepted", error=type(error).__name__)
             return UNAVAILABLE
+
+    def _verify(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Verified | Refused:
+        return verify(
+            headers=headers,
+            body=body,
+            keys=self._signature_keys(),
+            now=self._clock(),
+            max_age_seconds=self._signature_max_age_seconds,
+        )
 
     async def _quarantine(self, body: bytes, reason: str) -> Answer:
         kept_as = await quarantine(self._redis, body=body, reason=reason)

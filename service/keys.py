@@ -18,6 +18,8 @@ RESUMED = "enrich:resumed"
 """String, for an hour: when a halt was last lifted (ms)."""
 HELD = "enrich:held"
 """Sorted set: entries that the burst guard holds for a person, by when they were planned (ms)."""
+ATTENTION = "enrich:attention"
+"""Sorted set: dead letters, entries that ended so that a person has to look, by when they ended (ms)."""
 BURST = "enrich:burst"
 """List: when the newest enrichments were planned (ms), newest first, as many as the burst guard allows."""
 BREAKERS = "enrich:breakers"
@@ -26,6 +28,20 @@ PROBE = "enrich:probe"
 """Lease: at most one trial call in each interval while halted."""
 HOUSEKEEPER = "enrich:lease:housekeeper"
 """Lease: the one worker that does the housekeeping."""
+RECONCILER = "enrich:lease:reconciler"
+"""Lease: the one worker that walks Close's event log."""
+RECONCILED = "enrich:reconciled"
+"""String with a time to live: Close's event log need not be walked before it expires."""
+SIGNATURE_KEYS = "enrich:signature-keys"
+"""Hash, secret: the signature keys of our webhook subscriptions by their ids. No command shows a value."""
+WEBHOOK = "enrich:webhook"
+"""Hash that expires: what the last look at our webhook subscription found: subscription, status, problem."""
+WEBHOOK_PAUSED = "enrich:webhook:paused"
+"""Set: subscriptions that a person has paused, which nothing but `webhook resume` reactivates."""
+WEBHOOK_WATCHER = "enrich:lease:webhook"
+"""Lease: one worker at a time looks at the webhook subscription, until the next look is due."""
+RECONCILE_NOW = "enrich:reconcile:now"
+"""String: there while Close's event log should be walked at once, as deliveries may have been lost."""
 
 
 def entry(entry_id: str) -> str:
@@ -46,6 +62,11 @@ def object_entries(object_id: str) -> str:
 def event(event_id: str) -> str:
     """String: the `date_updated` of an event that may start finished fields again, as last planned."""
     return f"enrich:event:{event_id}"
+
+
+def log_mark(object_type: str, action: str) -> str:
+    """String: up to which `date_updated` the event log has been drained of one kind of event."""
+    return f"enrich:log:{object_type}:{action}"
 
 
 def park(group: str) -> str:
@@ -81,3 +102,8 @@ def cost(day: str) -> str:
 def limiter(api_key_name: str, group: str) -> str:
     """Hash: the pace of one endpoint group for one API key; the key's name is a digest."""
     return f"enrich:limiter:{api_key_name}:{group}"
+
+
+def unused_permits(limiter_key: str) -> str:
+    """Sorted set: calls that a limiter has permitted and that are not written down yet, by when (ms)."""
+    return f"{limiter_key}:unused"

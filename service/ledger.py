@@ -234,6 +234,7 @@ class Ledger:
                 self._price_list(),
                 keys.breaker(entry.field_id),
                 keys.BREAKERS,
+                keys.ATTENTION,
                 *(charge.key for charge in charges),
             ],
             args=[

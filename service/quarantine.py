@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from service import keys
 from service.redis_text import raw_hash, text
+from service.scripts import script_text
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from redis.asyncio import Redis
 
 MOST_KEPT = 1000
 MOST_BODY_BYTES = 64 * 1024
+PAGE = 100
+"""Bodies read in one round trip: 6 MiB at most."""
+
+_ID = re.compile(r"[0-9]{1,15}-[0-9]{1,15}", re.ASCII)
+
+
+class Retried(StrEnum):
+    """What became of a body that was to be planned once more (see unquarantine.lua)."""
+
+    RETRIED = "retried"
+    GONE = "gone"
+    CUT = "cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +48,11 @@ class Quarantined:
     size_bytes: int
     body: bytes = field(repr=False)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body was kept; one that was cut cannot be planned."""
+        return len(self.body) == self.size_bytes
+
 
 async def quarantine(redis: Redis, *, body: bytes, reason: str) -> str:
     """Keep a body; the id under which it is found.
@@ -47,18 +69,73 @@ async def quarantine(redis: Redis, *, body: bytes, reason: str) -> str:
     return text(entry_id)
 
 
+def is_quarantine_id(written: str) -> bool:
+    """Whether a text can be the id of a quarantined body."""
+    return _ID.fullmatch(written) is not None
+
+
 async def list_quarantined(redis: Redis, *, most: int = 100) -> list[Quarantined]:
     """The newest kept bodies, newest first."""
-    rows = await redis.xrevrange(keys.QUARANTINE, count=most)
-    found = []
-    for entry_id, fields in rows or ():
-        raw = raw_hash(fields or {})
-        found.append(
-            Quarantined(
-                id=text(entry_id),
-                reason=raw[b"reason"].decode(),
-                size_bytes=int(raw[b"size"]),
-                body=raw[b"body"],
-            )
-        )
-    return found
+    return [_quarantined(row) for row in await redis.xrevrange(keys.QUARANTINE, count=most) or ()]
+
+
+async def read_quarantined(redis: Redis, quarantine_id: str) -> Quarantined | None:
+    """One kept body, or None.
+
+    Raises:
+        ValueError: the id is none.
+    """
+    rows = await redis.xrange(keys.QUARANTINE, *_bounds(quarantine_id))
+    return _quarantined(rows[0]) if rows else None
+
+
+async def quarantined_ids(redis: Redis) -> list[str]:
+    """The ids of all kept bodies, oldest first."""
+    return [one async for one in _ids(redis)]
+
+
+async def retry_quarantined(redis: Redis, quarantine_id: str) -> Retried:
+    """Have a body read and planned once more: it moves to the backlog, which `web` works off.
+
+    One step: whoever else retries it at the same time finds it gone, and it is always in one of the two. One
+    that still cannot be read comes back to quarantine under a new id.
+
+    Raises:
+        ValueError: the id is none.
+    """
+    retry = redis.register_script(script_text("unquarantine"))
+    answer = await retry(keys=[keys.QUARANTINE, keys.BACKLOG], args=[_bounds(quarantine_id)[0]])
+    return Retried(text(answer))
+
+
+async def drop_quarantined(redis: Redis, ids: Sequence[str]) -> int:
+    """Delete bodies for good; how many this call has.
+
+    Raises:
+        ValueError: one of the ids is none.
+    """
+    if not ids:
+        return 0
+    return int(await redis.xdel(keys.QUARANTINE, *(_bounds(one)[0] for one in ids)))
+
+
+async def _ids(redis: Redis) -> AsyncIterator[str]:
+    start = "-"
+    while rows := await redis.xrange(keys.QUARANTINE, min=start, count=PAGE):
+        for entry_id, _ in rows:
+            yield text(entry_id)
+        start = f"({text(rows[-1][0])}"
+
+
+def _bounds(quarantine_id: str) -> tuple[str, str]:
+    if not is_quarantine_id(quarantine_id):
+        raise ValueError("a quarantine id is two numbers, such as 1791970212000-0")
+    return quarantine_id, quarantine_id
+
+
+def _quarantined(row: tuple[Any, Any]) -> Quarantined:
+    entry_id, fields = row
+    raw = raw_hash(fields or {})
+    return Quarantined(
+        id=text(entry_id), reason=raw[b"reason"].decode(), size_bytes=int(raw[b"size"]), body=raw[b"body"]
+    )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from service import jobs
-from service.redis_text import texts
+from service import jobs, keys
+from service.held import count_held
+from service.redis_text import text, texts
 
 if TYPE_CHECKING:
+    from service.brakes import OpenBreaker
     from service.knowledge import Knowledge
     from service.ledger import Ledger
 
@@ -44,8 +47,16 @@ class Readiness:
         return {"status": "degraded" if self.degraded else "ready", "degraded": self.degraded}
 
 
-async def readiness(ledger: Ledger, knowledge: Knowledge) -> Readiness:
-    """Look at Redis, rules, workers, halts and fields. Raises nothing, and answers while Redis hangs, too."""
+async def readiness(ledger: Ledger, knowledge: Knowledge, *, keyed: bool = True) -> Readiness:
+    """Look at Redis, rules, workers, brakes, fields and the subscription.
+
+    Raises nothing; answers while Redis hangs, too.
+
+    Args:
+        ledger: where everything is.
+        knowledge: what is known at the moment.
+        keyed: whether the receiver knows any signature key.
+    """
     problems: dict[str, str] = {}
     degraded: dict[str, str] = {}
     if not knowledge.rulebook.enabled:
@@ -55,16 +66,46 @@ async def readiness(ledger: Ledger, knowledge: Knowledge) -> Readiness:
             await ledger.redis.ping()
             if not await alive_workers(ledger):
                 degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
-            halt = await ledger.brakes.halted()
-            if halt is not None:
-                degraded["halted"] = halt.reason
+            degraded |= await _brakes(ledger)
+            degraded |= await _subscription(ledger)
     except (RedisError, OSError) as error:
         problems["redis"] = f"Redis does not answer ({type(error).__name__})"
+    if not keyed:
+        degraded["signature key"] = "none is known yet: deliveries are answered 503 and come again"
     if not knowledge.complete:
         degraded["fields"] = "Close's custom fields are not known yet: events are kept and planned later"
     for one in knowledge.bindings.unbound if knowledge.complete else ():
         degraded[f"rule {one.rule.name}"] = one.problem
     return Readiness(problems=problems, degraded=degraded)
+
+
+async def _brakes(ledger: Ledger) -> dict[str, str]:
+    """What keeps calls from leaving, by part."""
+    found: dict[str, str] = {}
+    halt = await ledger.brakes.halted()
+    if halt is not None:
+        found["halted"] = halt.reason
+    held = await count_held(ledger.redis)
+    if held:
+        found["held"] = f"{held} held by the burst guard, at most as many credits: close-enrich release"
+    for one in await ledger.brakes.open_breakers():
+        found[f"breaker {one.field_id}"] = breaker_words(one)
+    return found
+
+
+async def _subscription(ledger: Ledger) -> dict[str, str]:
+    """What the last look at the webhook subscription found wrong with it."""
+    problem = await ledger.redis.hget(keys.WEBHOOK, "problem")
+    return {"subscription": text(problem)} if problem else {}
+
+
+def breaker_words(breaker: OpenBreaker) -> str:
+    """What an open breaker means, and what a person can do about it (Close's own advice on timeouts)."""
+    until = dt.datetime.fromtimestamp(breaker.until_ms / 1000, dt.UTC)
+    return (
+        f"{breaker.field_name} is not called: {breaker.timeouts} calls in a row timed out. One call is tried "
+        f"from {until:%Y-%m-%d %H:%M:%S} UTC on. Simplify the field's guidance in Close"
+    )
 
 
 async def alive_workers(ledger: Ledger) -> list[str]:

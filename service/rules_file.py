@@ -29,7 +29,15 @@ from service.rules import (
     Trigger,
 )
 from service.rules_check import check_rules
-from service.rules_model import BackoffKeys, BudgetKeys, BurstKeys, DefaultKeys, RuleKeys, RulesFile
+from service.rules_model import (
+    BackoffKeys,
+    BudgetKeys,
+    BurstKeys,
+    DefaultKeys,
+    OwnBudgetKeys,
+    RuleKeys,
+    RulesFile,
+)
 from service.schema import folded
 from service.trigger_text import TriggerFault, read_triggers
 from service.yaml_tree import read_tree, written_path
@@ -133,7 +141,11 @@ class _Reading:
         }
         for finding in check_rules(rules, names=names):
             self.report(finding.path, finding.message, suggestion=finding.suggestion, level=finding.level)
-        return rules, _budget(top.budget if top else None)
+        if top is None or top.budget is None:
+            return rules, None
+        burst = top.budget.burst
+        guard = None if burst is None else Burst(most=burst.most, within_seconds=burst.within)
+        return rules, _budget(top.budget, burst=guard)
 
     def keys(
         self, model: type[_Keys], value: object, path: Path, *, stand_ins: Mapping[str, object]
@@ -183,11 +195,15 @@ class _Reading:
     def unknown_key(self, path: Path) -> None:
         """Report a key that its mapping does not have, at the key."""
         parents = [step for step in path[:-1] if isinstance(step, str)]
-        known = list((_MODELS[parents[-1]] if parents else RulesFile).model_fields)
-        key = str(path[-1])
-        message = f"{shown(key)} is not a key here; the keys are {', '.join(known)}"
-        at = self.tree.keys[path]
-        self.problems.append(self.tree.problem(path, message, suggestion=nearest(key, known), at=at))
+        of_a_rule = parents == ["rules", "budget"]
+        model = OwnBudgetKeys if of_a_rule else _MODELS[parents[-1]] if parents else RulesFile
+        known, key, at = list(model.model_fields), str(path[-1]), self.tree.keys[path]
+        if of_a_rule and key == "burst":
+            message, suggestion = "belongs to the top-level budget: it guards all rules together", None
+        else:
+            message = f"{shown(key)} is not a key here; the keys are {', '.join(known)}"
+            suggestion = nearest(key, known)
+        self.problems.append(self.tree.problem(path, message, suggestion=suggestion, at=at))
 
     def rule(self, keys: RuleKeys, template: Rule, path: Path) -> Rule:
         """One rule with what it inherits from the template."""
@@ -201,7 +217,7 @@ class _Reading:
             after=tuple(keys.after or ()),
             sample=1.0 if keys.sample is None else keys.sample,
             enabled=keys.enabled is not False,
-            budget=_budget(keys.budget),
+            budget=None if keys.budget is None else _budget(keys.budget),
             line=self.tree.place(path).line,
         )
         rule = self.with_keys(rule, keys, path)
@@ -291,10 +307,7 @@ def _leave_out(value: object, fault: ErrorDetails) -> None:
         value.pop(steps[-1], None)
 
 
-def _budget(keys: BudgetKeys | None) -> Budget | None:
-    if keys is None:
-        return None
-    burst = None if keys.burst is None else Burst(most=keys.burst.most, within_seconds=keys.burst.within)
+def _budget(keys: OwnBudgetKeys, *, burst: Burst | None = None) -> Budget:
     return Budget(
         per_day=keys.per_day,
         per_month=keys.per_month,

@@ -166,14 +166,19 @@ class BurstKeys(_Part):
     then: Annotated[BurstGuard, BeforeValidator(_one_of(BurstGuard))] = BurstGuard.HOLD
 
 
-class BudgetKeys(_Part):
-    """`budget`: a ceiling on credits; one credit is one call."""
+class OwnBudgetKeys(_Part):
+    """A rule's `budget`: a ceiling on credits; one credit is one call."""
 
     per_day: _Credits | None = None
     per_month: _Credits | None = None
     on_exhausted: Annotated[OnExhausted, BeforeValidator(_one_of(OnExhausted))] | None = Field(
         None, description="Wait for the next window, or drop."
     )
+
+
+class BudgetKeys(OwnBudgetKeys):
+    """The file's `budget`: the organization's ceiling, and the guard against bursts of all rules together."""
+
     burst: BurstKeys | None = None
 
 
@@ -208,7 +213,7 @@ class RuleKeys(DefaultKeys):
         None, description="The share of matching records, the same ones every time."
     )
     enabled: Annotated[bool, BeforeValidator(_switch)] | None = None
-    budget: BudgetKeys | None = None
+    budget: OwnBudgetKeys | None = None
 
 
 class RulesFile(_Part):

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["SETTINGS", "Secret", "Setting", "SettingProblem", "Settings", "load_settings"]
 
 Value = TypeVar("Value")
+Otherwise = TypeVar("Otherwise")
 
 _FILE = "_FILE"
 # a secret put into the wrong variable is longer than this, or has one of these marks
 _MAY_BE_SHOWN = re.compile(r"(?!api_)[^@?]{1,30}")
 _LIKE_ENOUGH = 0.85
+# what makes another setting unnecessary: the keys of a subscription that looks after itself are learned
+_STANDS_IN = {"CLOSE_SIGNATURE_KEYS": "PUBLIC_URL"}
 _KUBERNETES_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_[0-9]+_(TCP|UDP)\w*)?)")
 _KEY_WITH_ID = re.compile(r"(api_[A-Za-z0-9]+)\.[A-Za-z0-9.]+")
 
@@ -69,7 +72,11 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             name="CLOSE_SIGNATURE_KEYS",
             secret=True,
-            help="Signature keys of the webhook subscriptions, hex, comma-separated.",
+            help="Signature keys of webhook subscriptions made by hand, hex, comma-separated.",
+        ),
+        Setting(
+            name="PUBLIC_URL",
+            help="`https://` address where Close reaches `web`; workers then look after the subscription.",
         ),
         Setting(name="REDIS_URL", secret=True, help="`redis://`, `rediss://` or `unix://` URL of Redis."),
         Setting(name="RULES_FILE", default="rules.yaml", help="What to enrich, and when."),
@@ -88,6 +95,11 @@ SETTINGS: Mapping[str, Setting] = {
             name="BUDGET_TIMEZONE",
             default="UTC",
             help="Where a budget's days and months begin, such as `Europe/Paris`.",
+        ),
+        Setting(
+            name="RECONCILE_EVERY",
+            default="5m",
+            help="How often workers look in Close's event log for missed events: `300`, `5m` or `off`.",
         ),
         Setting(
             name="SHUTDOWN_GRACE",
@@ -118,6 +130,7 @@ class Settings:
         close_api_key_id: `api_…`, or None when it is not known.
         close_api_url: without a slash at its end.
         signature_keys: empty when unset.
+        public_url: where Close delivers, with a path; None when unset.
         redis_url: None when unset.
         rules_file: need not exist.
         host: to listen on.
@@ -126,6 +139,7 @@ class Settings:
         max_calls_per_second: for all workers together; None for no ceiling of ours.
         max_in_flight: calls of all workers together; None for no ceiling of ours.
         budget_timezone: where days and months begin.
+        reconcile_every_seconds: how often the event log is walked; None for never.
         shutdown_grace_seconds: how long a stopping worker lets its calls finish.
         max_body_bytes: largest delivery accepted.
         signature_max_age_seconds: None when age is not checked.
@@ -138,6 +152,7 @@ class Settings:
     close_api_key_id: str | None
     close_api_url: str
     signature_keys: tuple[SignatureKey, ...]
+    public_url: str | None
     redis_url: Secret | None
     rules_file: Path
     host: str
@@ -146,6 +161,7 @@ class Settings:
     max_calls_per_second: float | None
     max_in_flight: int | None
     budget_timezone: dt.tzinfo
+    reconcile_every_seconds: float | None
     shutdown_grace_seconds: float
     max_body_bytes: int
     signature_max_age_seconds: float | None
@@ -195,6 +211,7 @@ def load_settings(
         close_api_key_id=reader.optional("CLOSE_API_KEY_ID", values.plain) or _id_in(api_key),
         close_api_url=reader.value("CLOSE_API_URL", values.http_url),
         signature_keys=reader.optional("CLOSE_SIGNATURE_KEYS", values.signature_keys) or (),
+        public_url=reader.optional("PUBLIC_URL", values.public_url),
         redis_url=reader.optional("REDIS_URL", values.redis_url),
         rules_file=Path(reader.value("RULES_FILE", values.plain)),
         host=reader.value("HOST", values.plain),
@@ -203,6 +220,7 @@ def load_settings(
         max_calls_per_second=reader.optional("MAX_CALLS_PER_SECOND", values.rate),
         max_in_flight=reader.optional("MAX_IN_FLIGHT", values.whole_number(least=1, most=100_000)),
         budget_timezone=reader.value("BUDGET_TIMEZONE", values.timezone),
+        reconcile_every_seconds=reader.value("RECONCILE_EVERY", values.seconds_or_off),
         shutdown_grace_seconds=reader.value("SHUTDOWN_GRACE", values.seconds),
         max_body_bytes=reader.value("MAX_BODY_BYTES", values.size_bytes),
         signature_max_age_seconds=reader.value("SIGNATURE_MAX_AGE", values.seconds_or_off),
@@ -227,21 +245,23 @@ class _Reader:
     def optional(self, name: str, parse: Callable[[str], Value]) -> Value | None:
         """The setting's value; None when it is unset or wrong."""
         text = self._text(name)
-        return None if text is None else self._parsed(name, text, parse)
+        return None if text is None else self._parsed(name, text, parse, otherwise=None)
 
     def value(self, name: str, parse: Callable[[str], Value]) -> Value:
         """The setting's value, or its default's when it is unset or wrong."""
         text = self._text(name)
-        value = None if text is None else self._parsed(name, text, parse)
-        return parse(SETTINGS[name].default) if value is None else value
+        default = parse(SETTINGS[name].default)
+        return default if text is None else self._parsed(name, text, parse, otherwise=default)
 
-    def _parsed(self, name: str, text: str, parse: Callable[[str], Value]) -> Value | None:
+    def _parsed(
+        self, name: str, text: str, parse: Callable[[str], Value], *, otherwise: Otherwise
+    ) -> Value | Otherwise:
         try:
             return parse(text)
         except ValueError as error:
             shown = _MAY_BE_SHOWN.fullmatch(text) and not SETTINGS[name].secret
             self._problem(name, f"{error}, not {text!r}" if shown else str(error))
-            return None
+            return otherwise
 
     def _text(self, name: str) -> str | None:
         """What the variable or its file says; None when it is unset or cannot be used."""
@@ -253,8 +273,15 @@ class _Reader:
         if file:
             return self._contents(name + _FILE, file)
         if not direct and name in self._needs and not SETTINGS[name].default:
-            self._problem(name, f"not set. {SETTINGS[name].help}")
+            self._missing(name)
         return direct or None
+
+    def _missing(self, name: str) -> None:
+        other = _STANDS_IN.get(name)
+        if other is None:
+            self._problem(name, f"not set. {SETTINGS[name].help}")
+        elif not any(self._environ.get(form, "").strip() for form in (other, other + _FILE)):
+            self._problem(name, f"not set, and neither is {other}. {SETTINGS[name].help}")
 
     def _contents(self, name: str, file: str) -> str | None:
         # no message repeats the path: somebody may have put the secret itself there

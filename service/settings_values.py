@@ -25,6 +25,10 @@ Choice = TypeVar("Choice", bound=StrEnum)
 _BYTES_IN = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _SIZE = re.compile(r"([0-9]{1,12}) ?(|b|kib|mib|gib)", re.IGNORECASE)
 MOST_PER_SECOND = 10_000
+WEBHOOK_PATH = "/webhooks/close"
+"""Where the receiver takes deliveries."""
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -76,6 +80,17 @@ def http_url(text: str) -> str:
     if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("expected a URL without user, query or fragment")
     return text.rstrip("/")
+
+
+def public_url(text: str) -> str:
+    """Read the receiver's address as Close reaches it; without a path it gets the webhooks' own."""
+    url = _split(text)
+    here = url is not None and url.hostname in _THIS_MACHINE
+    if url is None or not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and here)):
+        raise ValueError("expected an https:// URL (http:// only for this machine)")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("expected a URL without user, query or fragment")
+    return text if url.path.strip("/") else text.rstrip("/") + WEBHOOK_PATH
 
 
 def redis_url(text: str) -> Secret:
@@ -133,7 +148,7 @@ def timezone(text: str) -> dt.tzinfo:
         return ZoneInfo(text)
     except (KeyError, OSError, ValueError):
         near = difflib.get_close_matches(text, available_timezones(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(f"expected the name of a time zone, such as UTC or Europe/Paris{hint}") from None
 
 

@@ -66,6 +66,10 @@ class Refused:
     reason: str
 
 
+UNKNOWN_KEY = Refused("the signature matches no key")
+"""Well-formed, and signed with none of the keys given; with a key learned since, it may verify."""
+
+
 def verify(
     *,
     headers: Headers,
@@ -89,7 +93,7 @@ def verify(
     timestamp, digest = sent
     key_index = _matching_key(keys, timestamp=timestamp, body=body, digest=digest)
     if key_index is None:
-        return Refused("the signature matches no key")
+        return UNKNOWN_KEY
     age_seconds = now - int(timestamp)
     if max_age_seconds is not None and age_seconds > max_age_seconds:
         return Refused(f"{TIMESTAMP_HEADER} is too old")

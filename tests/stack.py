@@ -255,6 +255,17 @@ class Stack:
             self.redis.zadd(keys.ACTIVE, {entry.id: 1.0}, xx=True)
         self.redis.delete(keys.HOUSEKEEPER)
 
+    # the workers
+
+    def let_go(self, *workers: str) -> list[dict[str, Any]]:
+        """What these workers logged on letting go of enrichments: at their end, or told they are lost."""
+        return [
+            line
+            for worker in workers
+            for end in ("settled", "put back")
+            for line in self.processes.logged(worker, end)
+        ]
+
     # RQ
 
     def jobs_in_hand(self) -> int:

@@ -79,6 +79,10 @@ def in_process(monkeypatch):
         (["up"], ["--data-dir", "REDIS_URL"]),
         (["sandbox"], ["--latency", "--rate", "--credits"]),
         (["status"], ["--json"]),
+        (["cost"], ["--by", "--days", "--since", "--json", "Example:"]),
+        (["halt"], ["--reason", "--json"]),
+        (["resume"], ["--json"]),
+        (["release"], ["--limit", "--rule", "--dry-run", "--yes", "--json", "Example:"]),
         (["show"], ["--json", "OBJECT_ID", "Example:"]),
         (["rules", "check"], ["[PATH]"]),
         (["quarantine", "list"], ["--json", "--bodies"]),
@@ -100,6 +104,10 @@ def test_help_names_what_a_command_takes(in_process, command, words):
         pytest.param(["up"], {}, ["CLOSE_API_KEY", "CLOSE_SIGNATURE_KEYS"], id="up"),
         pytest.param(["status"], {}, ["REDIS_URL"], id="status"),
         pytest.param(["show", "lead_x"], {}, ["REDIS_URL"], id="show"),
+        pytest.param(["cost"], {}, ["REDIS_URL"], id="cost"),
+        pytest.param(["halt"], {}, ["REDIS_URL"], id="halt"),
+        pytest.param(["resume"], {}, ["REDIS_URL"], id="resume"),
+        pytest.param(["release", "--yes"], {}, ["REDIS_URL"], id="release"),
         pytest.param(["quarantine", "list"], {}, ["REDIS_URL"], id="quarantine list"),
         pytest.param(
             ["web"],
@@ -201,7 +209,8 @@ def test_status_as_json_has_the_counts_queues_workers_and_halt(stack):
     found = json.loads(done.stdout)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(found) == ["states", "queues", "workers", "halted"]
+    keys = ["states", "queues", "workers", "halted", "burst_guard", "breakers", "budgets"]
+    assert list(found) == keys
     assert list(found["states"]) == [state.value for state in State]
     assert {state: count for state, count in found["states"].items() if count} == {"waiting": 1, "filled": 1}
     assert found["queues"] == {
@@ -283,6 +292,7 @@ def test_demo_once_ends_well_and_leaves_no_process_or_file(processes, tmp_path):
     assert processes.wait("demo", seconds=60) == 0, processes.log("demo")
     assert re.search(r"filled +\d+ ", processes.log("demo"))
     assert "5 leads" in processes.log("demo")
+    assert re.search(r"Cost: \d+ calls, \d+ paid; saved \d+ by skipping", processes.log("demo"))
     assert processes.left() == []
     assert list((tmp_path / "tmp").iterdir()) == []
 

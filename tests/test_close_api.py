@@ -213,6 +213,38 @@ async def test_reading_asks_for_what_is_documented(serve, connect, call, target)
     assert "content-type" not in request.headers
 
 
+EVENTS = [{"object_type": "lead", "action": "created", "extra_filter": None}]
+
+
+@pytest.mark.parametrize(
+    ("call", "line", "body"),
+    [
+        (lambda api: api.get_webhooks(), "GET /api/v1/webhook/", None),
+        (lambda api: api.get_webhooks(skip=40), "GET /api/v1/webhook/?_skip=40", None),
+        (lambda api: api.get_webhook(subscription_id="whsub_1"), "GET /api/v1/webhook/whsub_1/", None),
+        (
+            lambda api: api.post_webhook(url="https://x.example/in", events=EVENTS),
+            "POST /api/v1/webhook/",
+            {"url": "https://x.example/in", "events": EVENTS},
+        ),
+        (
+            lambda api: api.put_webhook(subscription_id="whsub_1", changes={"status": "active"}),
+            "PUT /api/v1/webhook/whsub_1/",
+            {"status": "active"},
+        ),
+        (lambda api: api.delete_webhook(subscription_id="whsub_1"), "DELETE /api/v1/webhook/whsub_1/", None),
+        (lambda api: api.delete_webhook(subscription_id="../me"), "DELETE /api/v1/webhook/..%2Fme/", None),
+    ],
+)
+async def test_subscriptions_are_asked_for_and_changed_as_documented(serve, connect, call, line, body):
+    server = await serve(answering(OK))
+    result = await call(connect(server.url))
+    assert isinstance(result, Reply)
+    [request] = server.requests
+    assert request.line == f"{line} HTTP/1.1"
+    assert (json.loads(request.body) if request.body else None) == body
+
+
 async def test_a_reply_keeps_status_body_and_the_headers_that_matter(serve, connect):
     head = (
         b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"

@@ -42,7 +42,7 @@ def follow(outcome, *, called=True, attempt=1, draw=0.5, now_ms=NOW_MS, **entry)
 )
 def test_a_value_is_filled_or_previewed_with_all_that_close_said(mode, state):
     outcome = Found(value=["a", 1], confidence="high", reasoning="it says so")
-    end = Settlement(state=state, value=["a", 1], confidence="high", reasoning="it says so")
+    end = Settlement(state=state, value=["a", 1], confidence="high", reasoning="it says so", answered=True)
     assert follow(outcome, mode=mode) == Conclusion(then=end)
 
 
@@ -50,7 +50,9 @@ def test_a_value_is_filled_or_previewed_with_all_that_close_said(mode, state):
 @pytest.mark.parametrize("mode", ["fill", "overwrite", "preview"])
 def test_nothing_found_is_an_end_too(note, mode):
     outcome = Nothing(confidence="low", reasoning="nothing on the site", note=note)
-    end = Settlement(state=State.EMPTY, reason=note, confidence="low", reasoning="nothing on the site")
+    end = Settlement(
+        state=State.EMPTY, reason=note, confidence="low", reasoning="nothing on the site", answered=True
+    )
     assert follow(outcome, mode=mode) == Conclusion(then=end)
 
 
@@ -59,7 +61,7 @@ def test_nothing_found_is_an_end_too(note, mode):
     ("outcome", "state"), [(Gone("no such lead"), State.GONE), (Rejected("not allowed"), State.REJECTED)]
 )
 def test_a_refused_call_ends_it_and_counts_as_no_call(outcome, state, called):
-    end = Settlement(state=state, reason=outcome.reason, uncalled=called)
+    end = Settlement(state=state, reason=outcome.reason, uncalled=called, answered=called)
     assert follow(outcome, called=called) == Conclusion(then=end)
 
 

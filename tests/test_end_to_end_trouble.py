@@ -96,13 +96,17 @@ def test_a_rate_limit_uses_up_no_attempt(troubled):
 
 
 def test_a_storm_of_rate_limits_is_waited_out_by_all_workers(tmp_path):
-    leads = 60
-    world = lively_world(limits={"POST enrich_field": Limit(rate_per_second=40.0, burst=5)})
+    leads, refusals = 40, 12
+    world = lively_world(limits={"POST enrich_field": Limit(rate_per_second=200.0, burst=20)})
+    # the pace is learned so well that refusals have to be made up: somebody else uses the limit too
+    world.faults.add(
+        FaultRule(kind="status:429", group="POST enrich_field", count=refusals, retry_after_seconds=0.3)
+    )
     with running(tmp_path, rules=ONE_RULE, world=world, workers=2) as stack:
         ids = [stack.add_lead()["id"] for _ in range(leads)]
 
         assert stack.all_ended(total=leads) == {"filled": leads}
-        assert world.tally.rate_limited > 0
+        assert world.calls.statuses[429] == refusals
         assert (world.calls.ran, world.calls.most_runs_of_a_field) == (leads, 1)
         assert {stack.entries(one)["Pitch"].attempts for one in ids} == {1}
 

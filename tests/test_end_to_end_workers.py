@@ -116,9 +116,9 @@ def test_a_paused_worker_that_wakes_after_its_work_was_taken_over_changes_nothin
         take_over(stack, lead_id)
         before = stack.ended(lead_id, *NAMES)
         stack.processes.send("worker", signal.SIGCONT)
-        stack.wait(lambda: len(stack.processes.logged("worker", "settled")) == len(NAMES))
+        stack.wait(lambda: len(stack.let_go("worker")) == len(NAMES))
 
-        assert {line["kept"] for line in stack.processes.logged("worker", "settled")} == {False}
+        assert {line["kept"] for line in stack.let_go("worker")} == {False}
         assert stack.entries(lead_id) == before
         assert_each_called_once(stack, lead_id, before, State.CONFIRMED)
 

@@ -15,6 +15,7 @@ from service.enrichment import (
     ALLOWED,
     ENTRY_ID_LENGTH,
     FINAL_STATES,
+    NEEDS_A_PERSON,
     STATE_MEANINGS,
     State,
     decode_entry,
@@ -55,6 +56,7 @@ RAW = {
     b"called_ms": b"4",
     b"ended_ms": b"5",
     b"unreachable_ms": b"6",
+    b"retried_ms": b"7",
     b"value": b'{"a":[1,null]}',
     b"confidence": b"high",
     b"reasoning": b"it says so",
@@ -102,11 +104,12 @@ def test_every_active_state_can_end_in_any_way_and_a_final_one_only_be_planned_a
     assert all(ALLOWED[state] == {State.PLANNED, State.WAITING} for state in FINAL_STATES)
 
 
-def test_the_scripts_in_redis_know_the_same_final_states():
+@pytest.mark.parametrize(("name", "states"), [("FINAL", FINAL_STATES), ("NEEDS_A_PERSON", NEEDS_A_PERSON)])
+def test_the_scripts_in_redis_know_the_same_states(name, states):
     lua = (Path(service.__file__).parent / "lua" / "entry.lua").read_text()
-    table = re.search(r"local FINAL = \{(.*?)\}", lua, re.DOTALL)
+    table = re.search(rf"local {name} = \{{(.*?)\}}", lua, re.DOTALL)
     assert table is not None
-    assert set(re.findall(r"(\w+) = true", table[1])) == {state.value for state in FINAL_STATES}
+    assert set(re.findall(r"(\w+) = true", table[1])) == {state.value for state in states}
 
 
 def test_a_full_hash_is_read_whole():
@@ -136,6 +139,7 @@ def test_a_full_hash_is_read_whole():
         called_ms=4,
         ended_ms=5,
         unreachable_ms=6,
+        retried_ms=7,
         value={"a": [1, None]},
         confidence="high",
         reasoning="it says so",
@@ -148,6 +152,7 @@ def test_what_has_not_happened_is_none_zero_or_empty():
     told = entry.describe()
     assert {name for name, value in told.items() if value is None} == {
         *("lead_id", "value_before", "due_ms", "called_ms", "ended_ms", "unreachable_ms"),
+        "retried_ms",
         *("value", "confidence", "reasoning"),
     }
     assert (entry.fence, entry.attempts, entry.calls, entry.failures, entry.version) == (0, 0, 0, 0, 0)

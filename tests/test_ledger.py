@@ -9,16 +9,9 @@ from ledger_box import LEAD, LONG_AGO_MS, LedgerBox, event, id_of, wanted
 
 from service import jobs, keys
 from service.accept import GRACE_MS
+from service.brakes import PERSON, PROBE_INTERVAL_SECONDS, Halt
 from service.enrichment import ACTIVE_STATES, FINAL_STATES, RETENTION_SECONDS, State
-from service.ledger import (
-    LEASE_MS,
-    PERSON,
-    PROBE_INTERVAL_SECONDS,
-    Claim,
-    Halt,
-    NotClaimed,
-    Permission,
-)
+from service.ledger import LEASE_MS, Claim, NotClaimed, Permission
 from service.rules import Mode
 from service.transitions import Postponement, Settlement
 

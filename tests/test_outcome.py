@@ -48,8 +48,8 @@ def failed(kind, detail=""):
     return Failure(kind=kind, detail=detail)
 
 
-def maybe(reason, hint_seconds=None):
-    return Ambiguous(reason=f"{reason}; {SAVED}", hint_seconds=hint_seconds)
+def maybe(reason, hint_seconds=None, *, timed_out=False):
+    return Ambiguous(reason=f"{reason}; {SAVED}", hint_seconds=hint_seconds, timed_out=timed_out)
 
 
 CODES = [
@@ -112,7 +112,7 @@ CODES = [
         id="429 that names a delay in its body alone",
     ),
     # not documented
-    pytest.param(reply(408), maybe("Close says the request took too long (408)"), id="408"),
+    pytest.param(reply(408), maybe("Close says the request took too long (408)", timed_out=True), id="408"),
     pytest.param(reply(409), Rejected("Close rejected the request (409)"), id="409"),
     pytest.param(reply(422, {"error": "No."}), Rejected("Close rejected the request (422): No."), id="422"),
     pytest.param(reply(500), maybe("Close failed while it was answering (500)"), id="500"),
@@ -127,7 +127,7 @@ CODES = [
         Retry(reason="Close is unavailable at the moment (503)", hint_seconds=120.0),
         id="503 with retry-after",
     ),
-    pytest.param(reply(504), maybe("Close failed while it was answering (504)"), id="504"),
+    pytest.param(reply(504), maybe("Close failed while it was answering (504)", timed_out=True), id="504"),
     pytest.param(reply(599), maybe("Close failed while it was answering (599)"), id="599"),
     pytest.param(reply(101), maybe("Close answered in an unexpected way (101)"), id="101"),
 ]
@@ -160,7 +160,7 @@ FAILURES = [
     ),
     pytest.param(
         failed(FailureKind.READ_TIMEOUT),
-        maybe("Close took the request but did not answer in time"),
+        maybe("Close took the request but did not answer in time", timed_out=True),
         id="read timeout",
     ),
     pytest.param(
@@ -169,7 +169,9 @@ FAILURES = [
         id="dropped",
     ),
     pytest.param(
-        failed(FailureKind.DEADLINE), maybe("Close's answer took longer than a call may"), id="slow drip"
+        failed(FailureKind.DEADLINE),
+        maybe("Close's answer took longer than a call may", timed_out=True),
+        id="slow drip",
     ),
 ]
 

@@ -68,16 +68,16 @@ class Simulation:
         return wanted / allowed
 
     def permit(self, now: float, waiting: int, published: tuple[Sample, float] | None):
-        rate, slack = FIRST_RATE_PER_SECOND, 1.0
+        rate, slack = FIRST_RATE_PER_SECOND, 0.0
         if published is not None:
             newest, rate = published
             left = newest.remaining - (self.seq - newest.seq) + rate * (now - newest.at_seconds)
             tokens, reserve = min(newest.limit, left), max(1, newest.limit * 0.15)
             margin = 0.98 if newest.limit > 2 else 0.96
             rate = max(rate * 0.25, rate * margin + (tokens - reserve) / max(2, newest.limit / rate / 2))
-            slack = (newest.limit - 1) / rate / 2
+            slack = min(max(0.04, 1 / rate), max(0.02, (newest.limit - 1) / 2) / rate)
         interval = 1 / rate
-        due = max(self.next_at, now - min(slack, max(0.04, interval)))
+        due = min(max(self.next_at, now - slack), now + interval)
         while waiting and due <= now:
             due += interval
             waiting -= 1

@@ -9,7 +9,14 @@ from service.condition import Condition, compile_condition
 from service.enrichment import State
 from service.rules import ObjectType, OnAmbiguous, Rule
 from service.transitions import Postponement, Settlement
-from workers.preflight import Ask, before_call, before_reading, canonical, needs_reading
+from workers.preflight import (
+    Ask,
+    before_call,
+    before_reading,
+    canonical,
+    log_would_tell,
+    needs_reading,
+)
 from workers.reply import FieldEmpty, FieldGone, FieldPresent
 
 EMPTY, SOFTWARE = FieldEmpty(), FieldPresent(value="Software")
@@ -37,8 +44,10 @@ def read_before(entry=None, rule=None, *, fields_known=True, unfinished=()):
     )
 
 
-def decide(entry, *, rule=None, field=EMPTY, unmet=None):
-    return before_call(entry=entry, rule=rule or make_rule(), field=field, unmet=unmet, now_ms=NOW_MS)
+def decide(entry, *, rule=None, field=EMPTY, unmet=None, logged=None):
+    return before_call(
+        entry=entry, rule=rule or make_rule(), field=field, unmet=unmet, logged=logged, now_ms=NOW_MS
+    )
 
 
 def unclear(**changes):
@@ -205,6 +214,19 @@ def test_a_rule_that_holds_leaves_an_unclear_call_to_a_person(mode, field):
     assert then == Settlement(state=State.HELD, reason="a call may have run; the field does not tell")
 
 
+@pytest.mark.parametrize(("retried_ms", "asked"), [(LONG_AGO_MS + 1, True), (LONG_AGO_MS - 1, False)])
+def test_a_rule_that_holds_calls_again_once_a_person_has_decided_so(retried_ms, asked):
+    entry = unclear(retried_ms=retried_ms, attempts=0)
+    then = decide(entry, rule=make_rule(on_ambiguous=OnAmbiguous.HOLD))
+    assert isinstance(then, Ask) is asked
+
+
+@pytest.mark.parametrize(("mode", "field"), [("fill", SOFTWARE), ("overwrite", SOFTWARE)])
+def test_what_a_person_retries_is_not_called_for_where_the_earlier_call_has_written(mode, field):
+    entry = unclear(mode=mode, retried_ms=NOW_MS, value_before='"Retail"')
+    assert decide(entry, rule=make_rule(on_ambiguous=OnAmbiguous.HOLD), field=field).state is State.CONFIRMED
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -232,3 +254,54 @@ def _sorted(value):
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(one) for one in value] if isinstance(value, list) else value
+
+
+AS_BEFORE = {"mode": "overwrite", "value_before": '"Software"'}
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "asks"),
+    [
+        pytest.param(unclear(**AS_BEFORE), SOFTWARE, True, id="as it was before"),
+        pytest.param(unclear(**AS_BEFORE), FieldPresent(value="Retail"), False, id="another value"),
+        pytest.param(unclear(**AS_BEFORE), EMPTY, False, id="empty now"),
+        pytest.param(unclear(**AS_BEFORE), FieldGone(reason="no such lead"), False, id="gone"),
+        pytest.param(unclear(mode="overwrite"), SOFTWARE, False, id="empty before"),
+        pytest.param(unclear(mode="fill"), SOFTWARE, False, id="filled"),
+        pytest.param(unclear(mode="preview"), SOFTWARE, False, id="a preview writes nothing"),
+        pytest.param(make_entry(**AS_BEFORE), SOFTWARE, False, id="nothing is unclear"),
+    ],
+)
+def test_the_event_log_is_asked_only_where_the_field_cannot_tell(entry, field, asks):
+    assert log_would_tell(entry=entry, field=field) is asks
+
+
+def test_a_write_of_ours_in_the_event_log_confirms_the_call():
+    assert decide(unclear(**AS_BEFORE), field=SOFTWARE, logged=True) == Settlement(
+        state=State.CONFIRMED,
+        reason="Close's event log has our write after an unclear call",
+        value="Software",
+    )
+
+
+@pytest.mark.parametrize(
+    ("on_ambiguous", "then"),
+    [
+        (OnAmbiguous.RETRY, Ask(value_before='"Software"')),
+        (
+            OnAmbiguous.HOLD,
+            Settlement(state=State.HELD, reason="a call may have run; the field does not tell"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("logged", [None, False])
+def test_where_the_event_log_has_none_the_rule_decides(logged, on_ambiguous, then):
+    rule = make_rule(on_ambiguous=on_ambiguous)
+    assert decide(unclear(**AS_BEFORE), rule=rule, field=SOFTWARE, logged=logged) == then
+
+
+def test_a_call_that_may_still_be_running_is_waited_for_whatever_the_log_has_not():
+    then = decide(unclear(**AS_BEFORE, called_ms=NOW_MS - 20_000), field=SOFTWARE, logged=False)
+    assert then == Postponement(
+        reason="the earlier call may still be running at Close", delay_seconds=TIMEOUT_SECONDS - 20
+    )

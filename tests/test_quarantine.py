@@ -6,7 +6,20 @@ from redis.exceptions import RedisError
 
 from service import keys
 from service.embedded_redis import EmbeddedRedis
-from service.quarantine import MOST_BODY_BYTES, MOST_KEPT, Quarantined, list_quarantined, quarantine
+from service.quarantine import (
+    MOST_BODY_BYTES,
+    MOST_KEPT,
+    PAGE,
+    Quarantined,
+    Retried,
+    drop_quarantined,
+    is_quarantine_id,
+    list_quarantined,
+    quarantine,
+    quarantined_ids,
+    read_quarantined,
+    retry_quarantined,
+)
 
 
 async def test_the_newest_is_listed_first_with_its_reason_and_size(async_redis):
@@ -50,3 +63,48 @@ async def test_what_cannot_be_kept_is_an_error(tmp_path):
         with pytest.raises(RedisError):
             await quarantine(client, body=b"", reason="odd")
         await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("written", "fits"), [("1791970212000-0", True), ("", False), ("-", False), ("1", False)]
+)
+def test_an_id_is_two_numbers(written, fits):
+    assert is_quarantine_id(written) is fits
+
+
+async def test_one_is_found_by_its_id_until_it_is_dropped(async_redis):
+    kept_as = await quarantine(async_redis, body=b"odd", reason="odd")
+    found = await read_quarantined(async_redis, kept_as)
+    assert found == Quarantined(id=kept_as, reason="odd", size_bytes=3, body=b"odd")
+    assert await drop_quarantined(async_redis, [kept_as, "1-1"]) == 1
+    assert await read_quarantined(async_redis, kept_as) is None
+    assert await drop_quarantined(async_redis, []) == 0
+
+
+async def test_what_is_no_id_is_never_looked_for(async_redis):
+    with pytest.raises(ValueError, match="a quarantine id is two numbers"):
+        await read_quarantined(async_redis, "-")
+
+
+async def test_all_ids_are_read_in_pages_oldest_first(async_redis):
+    kept_as = [await quarantine(async_redis, body=b"", reason="odd") for _ in range(PAGE + 3)]
+    assert await quarantined_ids(async_redis) == kept_as
+
+
+async def test_a_retried_body_moves_to_the_backlog_whole_and_once(async_redis):
+    body = b'\xff{"event":\x00}'
+    kept_as = await quarantine(async_redis, body=body, reason="odd")
+    answers = [await retry_quarantined(async_redis, kept_as) for _ in range(2)]
+    assert answers == [Retried.RETRIED, Retried.GONE]
+    assert await async_redis.lrange(keys.BACKLOG, 0, -1) == [body]
+    assert await list_quarantined(async_redis) == []
+
+
+@pytest.mark.parametrize(("extra", "answer"), [(0, Retried.RETRIED), (1, Retried.CUT)])
+async def test_only_a_whole_body_can_be_retried(async_redis, extra, answer):
+    kept_as = await quarantine(async_redis, body=b"a" * (MOST_BODY_BYTES + extra), reason="odd")
+    kept = await read_quarantined(async_redis, kept_as)
+    assert kept.whole is (answer is Retried.RETRIED)
+    assert await retry_quarantined(async_redis, kept_as) is answer
+    assert len(await list_quarantined(async_redis)) == extra
+    assert await async_redis.llen(keys.BACKLOG) == 1 - extra

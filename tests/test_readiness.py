@@ -10,10 +10,11 @@ import redis.asyncio
 from receiver_box import Receiver, paused, rulebook, save_schemas
 from rq.worker import Worker
 
-from service import jobs
+from service import jobs, keys
+from service.brakes import PERSON
 from service.embedded_redis import EmbeddedRedis
 from service.knowledge import Knowledge
-from service.ledger import PERSON, Ledger
+from service.ledger import Ledger
 from service.readiness import Readiness, alive_workers, readiness
 
 NO_WORKER = {"workers": "no worker is alive: enrichments are accepted and wait"}
@@ -76,6 +77,28 @@ def test_a_halt_is_told_with_its_reason(redis_url, blocking_redis):
     asyncio.run(halt())
     with worker(blocking_redis):
         expected = {"status": "degraded", "degraded": {"halted": "the bill is too high"}}
+        assert readyz(redis_url) == (200, expected)
+
+
+def test_what_the_burst_guard_holds_is_told_with_its_price(redis_url, blocking_redis):
+    save_schemas(redis_url)
+    blocking_redis.zadd(keys.HELD, {"a": 1, "b": 2})
+    with worker(blocking_redis):
+        words = "2 held by the burst guard, at most as many credits: close-enrich release"
+        assert readyz(redis_url) == (200, {"status": "degraded", "degraded": {"held": words}})
+
+
+def test_a_field_that_keeps_timing_out_is_told_with_what_to_do(redis_url, blocking_redis):
+    save_schemas(redis_url)
+    blocking_redis.sadd(keys.BREAKERS, "cf_pitch", "cf_closed_since")
+    row = {"name": "Pitch", "rule": "Elevator pitch", "timeouts": 5, "until_ms": 1_791_970_212_000}
+    blocking_redis.hset(keys.breaker("cf_pitch"), mapping=row)
+    with worker(blocking_redis):
+        words = (
+            "Pitch is not called: 5 calls in a row timed out. One call is tried from 2026-10-14 09:30:12 UTC "
+            "on. Simplify the field's guidance in Close"
+        )
+        expected = {"status": "degraded", "degraded": {"breaker cf_pitch": words}}
         assert readyz(redis_url) == (200, expected)
 
 

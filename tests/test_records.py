@@ -55,11 +55,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reader(close, clock) -> RecordReader:
-    return RecordReader(close, clock=clock)
+    return RecordReader(close, pace=None, clock=clock)
 
 
-async def read(reader, *, object_id="lead_1", object_type=LEAD, fields=FIELDS, fresh=False) -> bytes:
-    result = await reader.read(object_type=object_type, object_id=object_id, fields=fields, fresh=fresh)
+async def read(reader, *, object_id="lead_1", object_type=LEAD, fields=FIELDS, **options) -> bytes:
+    result = await reader.read(object_type=object_type, object_id=object_id, fields=fields, **options)
     assert isinstance(result, Reply)
     return result.body
 
@@ -114,11 +114,30 @@ async def test_a_read_is_shared_for_a_few_seconds_from_its_start(reader, clock, 
     assert await read(reader) == answer
 
 
-async def test_who_needs_a_fresh_read_gets_one_and_the_next_ones_share_it(reader, close):
+@pytest.mark.parametrize(
+    ("most_age_seconds", "passed_seconds", "answer"),
+    [
+        (0.0, 0.001, b"2"),
+        (1.0, 1.0, b"1"),
+        (1.0, 1.001, b"2"),
+        (60.0, FRESH_SECONDS, b"1"),
+        (60.0, FRESH_SECONDS + 0.001, b"2"),
+    ],
+)
+async def test_who_asks_says_how_old_a_read_may_be_at_most(
+    reader, clock, most_age_seconds, passed_seconds, answer
+):
+    await read(reader)
+    clock.now += passed_seconds
+    assert await read(reader, most_age_seconds=most_age_seconds) == answer
+
+
+async def test_who_needs_a_fresh_read_gets_one_and_the_next_ones_share_it(reader, close, clock):
     close.gate.clear()
     early = asyncio.create_task(read(reader))
     await turn()
-    late = asyncio.create_task(read(reader, fresh=True))
+    clock.now += 0.001
+    late = asyncio.create_task(read(reader, most_age_seconds=0.0))
     await turn()
     close.gate.set()
     assert await asyncio.gather(early, late, read(reader)) == [b"1", b"2", b"2"]
@@ -188,7 +207,7 @@ async def test_a_read_that_was_itself_cancelled_is_made_anew(reader, close):
 
 async def test_old_reads_are_forgotten_even_when_one_record_is_read_again_and_again(reader, clock):
     for number in range(100):
-        await read(reader, object_id="busy", fresh=True)
+        await read(reader, object_id="busy", most_age_seconds=0.0)
         await read(reader, object_id=f"lead_{number}")
         clock.now += 1
     assert len(reader._reads) <= 2 * (FRESH_SECONDS + 1)

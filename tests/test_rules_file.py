@@ -374,10 +374,16 @@ def test_a_byte_order_mark_is_ignored():
         ("enabled: 'True'", "6:14 rules[0].enabled: 'True' is neither true nor false [true]"),
         ("enabled: !!bool x", "6:14 rules[0].enabled: 'x' is neither true nor false"),
         ("budget: {per_day: 1.5}", "6:23 rules[0].budget.per_day: '1.5' is not a whole number"),
-        ("budget: {burst: {most: 1, then: hold}}", "6:21 rules[0].budget.burst.within: is missing"),
         (
-            "budget: {burst: {most: 1, within: 1s, then: drop}}",
-            "6:49 rules[0].budget.burst.then: 'drop' is not one of hold",
+            "budget: {per_day: 5, burst: {most: 1, within: 1s}}",
+            ("6:26 rules[0].budget.burst: belongs to the top-level budget: it guards all rules together"),
+        ),
+        (
+            "budget: {per_dya: 5}",
+            (
+                "6:14 rules[0].budget.per_dya: 'per_dya' is not a key here; the keys are per_day, per_month, "
+                "on_exhausted [per_day]"
+            ),
         ),
         ("after: One", "6:12 rules[0].after: 'One' is not a list [[One]]"),
         ("after: {}", "6:12 rules[0].after: a mapping is not a list"),
@@ -460,6 +466,23 @@ def test_a_condition_over_several_lines_is_pointed_into_where_its_lines_are_its_
             ["1:10 version: 'true' is not a version that can be read; the only one is 1 [1]"],
         ),
         ("version: 1\ndefaults: 1\nrules: []", ["2:11 defaults: is not a mapping of keys to values"]),
+        (
+            "version: 1\nbudget: {burst: {most: 1, then: hold}}\nrules: []",
+            ["2:17 budget.burst.within: is missing"],
+        ),
+        (
+            "version: 1\nbudget: {burst: {most: 1, within: 1s, then: drop}}\nrules: []",
+            ["2:45 budget.burst.then: 'drop' is not one of hold"],
+        ),
+        (
+            "version: 1\nbudget: {brust: {most: 1, within: 1s}}\nrules: []",
+            [
+                (
+                    "2:10 budget.brust: 'brust' is not a key here; the keys are per_day, per_month, "
+                    "on_exhausted, burst [burst]"
+                )
+            ],
+        ),
         (many_rules("object: lead"), ["3:5 rules[0].name: is missing", "3:5 rules[0].field: is missing"]),
         (many_rules("name: A, field: a"), ["3:5 rules[0].object: is missing"]),
         (

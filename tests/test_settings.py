@@ -1,8 +1,10 @@
 """Settings come from the environment or from files, all problems at once, and secrets are never shown."""
 
 import dataclasses
+import datetime as dt
 import os
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +14,8 @@ from service.signature import SignatureKey
 
 KEY = "api_4kW2mQz9.0f1e2d3c4b5a"
 SIGNATURE_KEY = "0123456789abcdef" * 4
+PUBLIC = "expected an https:// URL (http:// only for this machine)"
+ZONE = "expected the name of a time zone, such as UTC or Europe/Paris"
 SIZE = "expected a size of at least one byte, such as 2097152, 512KiB or 2MiB"
 
 
@@ -37,11 +41,16 @@ def test_an_empty_environment_gives_the_defaults():
         close_api_key_id=None,
         close_api_url="https://api.close.com/api/v1",
         signature_keys=(),
+        public_url=None,
         redis_url=None,
         rules_file=Path("rules.yaml"),
         host="127.0.0.1",
         port=8080,
         worker_concurrency=100,
+        max_calls_per_second=None,
+        max_in_flight=None,
+        budget_timezone=dt.UTC,
+        reconcile_every_seconds=300.0,
         shutdown_grace_seconds=25.0,
         max_body_bytes=2 * 1024 * 1024,
         signature_max_age_seconds=None,
@@ -67,12 +76,25 @@ def test_blank_variables_count_as_unset():
             "signature_keys",
             (SignatureKey.parse(SIGNATURE_KEY), SignatureKey.parse("ab" * 16)),
         ),
+        ("PUBLIC_URL", "https://x.example", "public_url", "https://x.example/webhooks/close"),
+        ("PUBLIC_URL", "https://x.example:8443/", "public_url", "https://x.example:8443/webhooks/close"),
+        ("PUBLIC_URL", "https://x.example/in/", "public_url", "https://x.example/in/"),
+        ("PUBLIC_URL", "http://localhost:8080", "public_url", "http://localhost:8080/webhooks/close"),
         ("RULES_FILE", "/etc/enrich/my rules.yaml", "rules_file", Path("/etc/enrich/my rules.yaml")),
         ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - what a container sets
         ("PORT", "0", "port", 0),
+        ("RECONCILE_EVERY", "90s", "reconcile_every_seconds", 90.0),
+        ("RECONCILE_EVERY", "off", "reconcile_every_seconds", None),
         ("PORT", "65535", "port", 65_535),
         ("WORKER_CONCURRENCY", "1", "worker_concurrency", 1),
         ("WORKER_CONCURRENCY", "10000", "worker_concurrency", 10_000),
+        ("MAX_CALLS_PER_SECOND", "20", "max_calls_per_second", 20.0),
+        ("MAX_CALLS_PER_SECOND", "0.000001", "max_calls_per_second", 0.000001),
+        ("MAX_CALLS_PER_SECOND", "10000", "max_calls_per_second", 10_000.0),
+        ("MAX_IN_FLIGHT", "1", "max_in_flight", 1),
+        ("MAX_IN_FLIGHT", "100000", "max_in_flight", 100_000),
+        ("BUDGET_TIMEZONE", "utc", "budget_timezone", dt.UTC),
+        ("BUDGET_TIMEZONE", "Europe/Paris", "budget_timezone", ZoneInfo("Europe/Paris")),
         ("SHUTDOWN_GRACE", "0", "shutdown_grace_seconds", 0.0),
         ("SHUTDOWN_GRACE", "25", "shutdown_grace_seconds", 25.0),
         ("SHUTDOWN_GRACE", "2.5s", "shutdown_grace_seconds", 2.5),
@@ -102,6 +124,12 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
         ("CLOSE_API_KEY", "two words", "an API key is one word of visible ASCII characters"),
         ("CLOSE_API_KEY", "api_é", "an API key is one word of visible ASCII characters"),
         ("CLOSE_API_KEY_ID", "api\nother", "expected one line without control characters, not 'api\\nother'"),
+        ("PUBLIC_URL", "http://enrich.example", f"{PUBLIC}, not 'http://enrich.example'"),
+        ("PUBLIC_URL", "enrich.example", f"{PUBLIC}, not 'enrich.example'"),
+        ("PUBLIC_URL", "https://", f"{PUBLIC}, not 'https://'"),
+        ("PUBLIC_URL", "https://[", f"{PUBLIC}, not 'https://['"),
+        ("PUBLIC_URL", "https://me:pass@x", "expected a URL without user, query or fragment"),
+        ("PUBLIC_URL", "https://x/?k=1", "expected a URL without user, query or fragment"),
         ("CLOSE_API_URL", "ftp://close.com", "expected an http:// or https:// URL, not 'ftp://close.com'"),
         ("CLOSE_API_URL", "api.close.com", "expected an http:// or https:// URL, not 'api.close.com'"),
         ("CLOSE_API_URL", "https://", "expected an http:// or https:// URL, not 'https://'"),
@@ -131,6 +159,17 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
         ("PORT", "http", "expected a whole number from 0 to 65535, not 'http'"),
         ("PORT", "\u0661", "expected a whole number from 0 to 65535, not '\u0661'"),
         ("WORKER_CONCURRENCY", "0", "expected a whole number from 1 to 10000, not '0'"),
+        *(
+            ("MAX_CALLS_PER_SECOND", text, f"expected a number above 0, at most 10000, not '{text}'")
+            for text in ("0", "0.0", "-1", "10000.1", "99999", "1e3", "fast", "nan", "1.", "\u0661")
+        ),
+        ("MAX_IN_FLIGHT", "0", "expected a whole number from 1 to 100000, not '0'"),
+        ("MAX_IN_FLIGHT", "100001", "expected a whole number from 1 to 100000, not '100001'"),
+        ("MAX_IN_FLIGHT", "1.5", "expected a whole number from 1 to 100000, not '1.5'"),
+        ("BUDGET_TIMEZONE", "Europe/Pariss", f"{ZONE} (did you mean Europe/Paris?), not 'Europe/Pariss'"),
+        ("BUDGET_TIMEZONE", "+01:00", f"{ZONE}, not '+01:00'"),
+        ("BUDGET_TIMEZONE", "../UTC", f"{ZONE} (did you mean UTC?), not '../UTC'"),
+        ("BUDGET_TIMEZONE", "Europe", f"{ZONE} (did you mean Europe/Rome?), not 'Europe'"),
         ("SHUTDOWN_GRACE", "soon", "expected a duration such as 25, 25s, 5m, 1h or 3d, not 'soon'"),
         ("SHUTDOWN_GRACE", "-5", "expected a duration such as 25, 25s, 5m, 1h or 3d, not '-5'"),
         ("MAX_BODY_BYTES", "0", f"{SIZE}, not '0'"),
@@ -161,7 +200,8 @@ def test_a_missing_needed_setting_is_a_problem_and_a_default_is_not_missing():
     assert load({}, needs=needs) == (
         SettingProblem(
             "CLOSE_SIGNATURE_KEYS",
-            "not set. Signature keys of the webhook subscriptions, hex, comma-separated.",
+            "not set, and neither is PUBLIC_URL. "
+            "Signature keys of webhook subscriptions made by hand, hex, comma-separated.",
         ),
     )
 
@@ -172,6 +212,15 @@ def test_needed_settings_that_are_set_are_no_problem():
     )
     assert settings.close_api_key is not None
     assert settings.close_api_key.reveal() == KEY
+
+
+def test_no_signature_key_is_needed_where_the_subscription_looks_after_itself(tmp_path):
+    file = tmp_path / "url"
+    file.write_text("https://enrich.example")
+    for environ in ({"PUBLIC_URL": "https://enrich.example"}, {"PUBLIC_URL_FILE": str(file)}):
+        assert loaded(environ, needs=["CLOSE_SIGNATURE_KEYS"]).signature_keys == ()
+    (problem,) = problems({}, needs=["CLOSE_SIGNATURE_KEYS"])
+    assert problem.startswith("CLOSE_SIGNATURE_KEYS: not set, and neither is PUBLIC_URL. ")
 
 
 def test_needing_something_that_is_no_setting_is_a_mistake():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.enrichment import State
@@ -23,52 +24,38 @@ if TYPE_CHECKING:
     from service.rules import Rule
     from workers.budget import Window
     from workers.preflight import Ask
+    from workers.throttle import Permit
     from workers.tools import Progress, Tools
 
 PATIENT_WAIT_SECONDS = 3.0
 """A shorter parking is waited for in place; for a longer one the slot is given to other work."""
 
+LEAVE_LASTS_SECONDS = 5.0
+"""Older leave is not used: whoever was paused for long may have been taken over, and must not call."""
+
+TRIAL_GRACE_SECONDS = 15.0
+"""A trial call of a broken field also has to connect, and its end to be written down, before another one."""
+
 TURN_SPREAD_SECONDS = 5.0
 """When a budget's window turns, those who waited for it come back over so many seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leave:
+    """One call may go: which attempt it is, and its turn in the pace."""
+
+    attempt: int
+    turn: Permit
 
 
 async def ask(
     claim: Claim, rule: Rule, wish: Ask, tools: Tools, progress: Progress
 ) -> Settlement | Postponement | None:
-    """Ask Close, once everything permits it; None where somebody else holds the enrichment by now.
-
-    It is asked first whether the call could go at all, so that what is halted or without a budget does not
-    use up the pace; then for its turn; then, with everything written down, for leave to go.
-    """
+    """Ask Close, once everything permits it; None where somebody else holds the enrichment by now."""
     entry = claim.entry
-    while True:
-        windows = windows_of(tools.knowledge().rulebook, rule, now_ms=tools.now_ms(), zone=tools.zone)
-        charges = tuple(Charge(key=one.key, limit=one.limit, expires_ms=one.expires_ms) for one in windows)
-        for only_ask in (True, False):
-            if not only_ask:
-                turn = await tools.pace.permit(bulk=entry.queue == BULK_QUEUE)
-                progress.charges = charges
-            permission = await tools.ledger.permit_call(
-                claim,
-                group=ENRICH_GROUP,
-                value_before=wish.value_before,
-                charges=charges,
-                despite_halt=progress.trial,
-                only_ask=only_ask,
-                trial_seconds=rule.timeout_seconds,
-            )
-            if permission.verdict != "go":
-                break
-        if permission.verdict == "go":
-            break
-        if permission.verdict == "fenced":
-            tools.log.info("taken over by another worker", enrichment=entry.id)
-            return None
-        if permission.verdict == "parked" and permission.wait_seconds <= PATIENT_WAIT_SECONDS:
-            await asyncio.sleep(_spread(permission.wait_seconds, tools))
-            continue
-        return _not_now(permission, windows, entry.field_name, tools)
-
+    leave = await _leave_to_go(claim, rule, wish, tools, progress)
+    if not isinstance(leave, _Leave):
+        return leave
     mode = Mode(entry.mode)
     progress.asking = True
     result = await tools.api.enrich_field(
@@ -85,7 +72,7 @@ async def ask(
         outcome,
         entry=entry,
         rule=rule,
-        attempt=permission.attempt,
+        attempt=leave.attempt,
         called=True,
         draw=tools.random.random(),
         now_ms=tools.now_ms(),
@@ -96,19 +83,66 @@ async def ask(
         object=entry.object_id,
         field=entry.field_name,
         rule=entry.rule,
-        attempt=permission.attempt,
+        attempt=leave.attempt,
         outcome=type(outcome).__name__,
         seconds=round(result.elapsed_seconds, 3),
     )
-    await spread_word(conclusion, tools, group=ENRICH_GROUP, asked_ms=turn.at_ms)
+    await spread_word(conclusion, tools, group=ENRICH_GROUP, asked_ms=leave.turn.at_ms)
     if isinstance(result, Reply):
         await tools.pace.heard(
-            turn, parse_rate_limit(result.headers), refused=conclusion.park_seconds is not None
+            leave.turn, parse_rate_limit(result.headers), refused=conclusion.park_seconds is not None
         )
         if progress.trial and conclusion.halt is None:
             await tools.ledger.brakes.resume(automatic_only=True)
             tools.log.warning("calls go on: a trial call went through")
     return conclusion.then
+
+
+async def _leave_to_go(
+    claim: Claim, rule: Rule, wish: Ask, tools: Tools, progress: Progress
+) -> _Leave | Settlement | Postponement | None:
+    """Wait until a call may go, as long as that is soon.
+
+    It is asked first whether the call could go at all, so that what is halted or without a budget does not
+    use up the pace; then for its turn; then, with everything written down, for leave to go.
+    """
+    entry = claim.entry
+    while True:
+        for only_ask in (True, False):
+            if not only_ask:
+                turn = await tools.pace.permit(bulk=entry.queue == BULK_QUEUE)
+            # the wait for its turn may have lasted into another day
+            asked_ms = tools.now_ms()
+            windows = windows_of(tools.knowledge().rulebook, rule, now_ms=asked_ms, zone=tools.zone)
+            progress.charges = tuple(
+                Charge(key=one.key, limit=one.limit, expires_ms=one.expires_ms) for one in windows
+            )
+            permission = await tools.ledger.permit_call(
+                claim,
+                group=ENRICH_GROUP,
+                value_before=wish.value_before,
+                charges=progress.charges,
+                despite_halt=progress.trial,
+                only_ask=only_ask,
+                trial_seconds=rule.timeout_seconds + TRIAL_GRACE_SECONDS,
+            )
+            if not only_ask:
+                await tools.pace.used(turn)
+            if permission.verdict != "go":
+                break
+        if permission.verdict == "fenced":
+            tools.log.info("taken over by another worker", enrichment=entry.id)
+            return None
+        if permission.verdict == "parked" and permission.wait_seconds <= PATIENT_WAIT_SECONDS:
+            await asyncio.sleep(_spread(permission.wait_seconds, tools))
+            continue
+        if permission.verdict != "go":
+            return _not_now(permission, windows, entry.field_name, tools)
+        if tools.now_ms() - asked_ms > LEAVE_LASTS_SECONDS * 1000:
+            return Postponement(
+                reason="the worker was paused before the call", uncalled=True, unattempted=True
+            )
+        return _Leave(attempt=permission.attempt, turn=turn)
 
 
 def _not_now(

@@ -70,7 +70,7 @@ def _windows(budget: Budget | None, scope: str, whom: str, now: dt.datetime) -> 
         yield Window(
             key=keys.spent(scope, now.strftime("%Y-%m-%d")),
             limit=budget.per_day,
-            ends_ms=_ms(midnight + dt.timedelta(days=1)),
+            ends_ms=_next(midnight + dt.timedelta(days=1), now),
             on_exhausted=budget.on_exhausted,
             words=f"{budget.per_day} credits a day {whom}",
         )
@@ -79,12 +79,14 @@ def _windows(budget: Budget | None, scope: str, whom: str, now: dt.datetime) -> 
         yield Window(
             key=keys.spent(scope, now.strftime("%Y-%m")),
             limit=budget.per_month,
-            ends_ms=_ms(midnight.replace(day=1) + dt.timedelta(days=days)),
+            ends_ms=_next(midnight.replace(day=1) + dt.timedelta(days=days), now),
             on_exhausted=budget.on_exhausted,
             words=f"{budget.per_month} credits a month {whom}",
         )
 
 
-def _ms(moment: dt.datetime) -> int:
+def _next(midnight: dt.datetime, now: dt.datetime) -> int:
+    """When it is next midnight, Unix milliseconds; where clocks go back over midnight there are two."""
     # wall-clock arithmetic, then the zone's own offset: a day with a change of clocks has 23 or 25 hours
-    return int(moment.timestamp() * 1000)
+    ends = midnight.timestamp()
+    return int(1000 * (ends if ends > now.timestamp() else midnight.replace(fold=1).timestamp()))

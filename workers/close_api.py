@@ -1,7 +1,7 @@
 """Calls to Close's API. A reply or a transport failure comes back as data; only cancellation is raised.
 
 Sources: https://developer.close.com/api/overview/api-key-authentication (HTTP Basic, the key is the user) and
-the pages field-enrichment, leads, contacts and custom-field-schemas in https://developer.close.com/api/resources.
+the pages field-enrichment, leads, contacts, webhooks and custom-field-schemas in https://developer.close.com/api/resources.
 
 An httpx pool scans all its connections on every request; with hundreds, that costs more than the request.
 So every call in flight has a transport of its own with one connection, and all of them share one TLS context.
@@ -17,7 +17,7 @@ import time
 from collections import deque
 from contextlib import aclosing
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
-    from service.rules import ObjectType
+    from service.rules import Action, ObjectType
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_LOG_PAGE_BYTES = 8 * 1024 * 1024
+"""A page of the event log holds up to 50 whole records."""
+
 READ_RECORD_SECONDS = 30.0
 """Close's list calls can take more than ten seconds."""
 
@@ -202,6 +205,30 @@ class CloseApi:
             "GET", self._url(f"/event/?{urlencode(filters)}"), timeout_seconds=timeout_seconds
         )
 
+    async def get_log_page(
+        self,
+        *,
+        object_type: ObjectType,
+        action: Action,
+        filters: Mapping[str, str],
+        timeout_seconds: float = READ_RECORD_SECONDS,
+    ) -> Reply | Failure:
+        """`GET /event/` for one kind of event: one page, newest first.
+
+        Args:
+            object_type: lead or contact.
+            action: created, updated or merged.
+            filters: `_limit`, and either `date_updated__gte` and the like or `_cursor`.
+            timeout_seconds: how long to wait for the answer.
+        """
+        query = urlencode({"object_type": object_type.value, "action": action.value, **filters})
+        return await self._request(
+            "GET",
+            self._url(f"/event/?{query}"),
+            timeout_seconds=timeout_seconds,
+            max_body_bytes=MAX_LOG_PAGE_BYTES,
+        )
+
     async def get_schema(
         self, *, object_type: ObjectType, timeout_seconds: float = READ_RECORD_SECONDS
     ) -> Reply | Failure:
@@ -213,6 +240,61 @@ class CloseApi:
         """`GET /me/`: the key's user, organizations and permissions."""
         return await self._request("GET", self._url("/me/"), timeout_seconds=timeout_seconds)
 
+    async def get_webhooks(
+        self, *, skip: int = 0, timeout_seconds: float = READ_RECORD_SECONDS
+    ) -> Reply | Failure:
+        """`GET /webhook/`: a page of the webhook subscriptions, after the first `skip`."""
+        url = self._url(f"/webhook/?_skip={skip}" if skip else "/webhook/")
+        return await self._request("GET", url, timeout_seconds=timeout_seconds)
+
+    async def get_webhook(
+        self, *, subscription_id: str, timeout_seconds: float = READ_RECORD_SECONDS
+    ) -> Reply | Failure:
+        """`GET /webhook/{id}/`. The reply holds the signature key: it must not be logged."""
+        return await self._request("GET", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
+
+    async def post_webhook(
+        self,
+        *,
+        url: str,
+        events: Sequence[Mapping[str, Any]],
+        timeout_seconds: float = READ_RECORD_SECONDS,
+    ) -> Reply | Failure:
+        """`POST /webhook/`: a new subscription. The reply holds the signature key: it must not be logged.
+
+        Args:
+            url: where events go.
+            events: which ones, each with `object_type`, `action` and `extra_filter`.
+            timeout_seconds: how long to wait for the answer.
+        """
+        content = msgspec.json.encode({"url": url, "events": events})
+        target = self._url("/webhook/")
+        return await self._request("POST", target, content=content, timeout_seconds=timeout_seconds)
+
+    async def put_webhook(
+        self,
+        *,
+        subscription_id: str,
+        changes: Mapping[str, Any],
+        timeout_seconds: float = READ_RECORD_SECONDS,
+    ) -> Reply | Failure:
+        """`PUT /webhook/{id}/`. The reply holds the signature key: it must not be logged.
+
+        Args:
+            subscription_id: `whsub_…`.
+            changes: any of `url`, `events`, `verify_ssl` and `status`; the rest stays.
+            timeout_seconds: how long to wait for the answer.
+        """
+        content = msgspec.json.encode(changes)
+        target = self._webhook(subscription_id)
+        return await self._request("PUT", target, content=content, timeout_seconds=timeout_seconds)
+
+    async def delete_webhook(
+        self, *, subscription_id: str, timeout_seconds: float = READ_RECORD_SECONDS
+    ) -> Reply | Failure:
+        """`DELETE /webhook/{id}/`: what waits for delivery is lost."""
+        return await self._request("DELETE", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
+
     async def aclose(self) -> None:
         """Close the idle connections. Calls in flight keep theirs."""
         while self._idle:
@@ -220,7 +302,13 @@ class CloseApi:
             await transport.aclose()
 
     async def _request(
-        self, method: str, url: httpx.URL, *, timeout_seconds: float, content: bytes | None = None
+        self,
+        method: str,
+        url: httpx.URL,
+        *,
+        timeout_seconds: float,
+        content: bytes | None = None,
+        max_body_bytes: int | None = None,
     ) -> Reply | Failure:
         timeouts = {
             "connect": self._connect_timeout_seconds,
@@ -238,7 +326,9 @@ class CloseApi:
         try:
             # httpx limits each read, so a reply that drips would never end without this.
             async with asyncio.timeout(timeout_seconds + self._connect_timeout_seconds):
-                reply = await self._exchange(transport, request, started=started)
+                reply = await self._exchange(
+                    transport, request, started=started, most=max_body_bytes or self._max_body_bytes
+                )
         except (httpx.TransportError, OSError, UnicodeError) as error:
             kind = _failure_kind(error)
             elapsed_seconds = self._monotonic() - started
@@ -253,20 +343,20 @@ class CloseApi:
                 await self._give_back(transport)
 
     async def _exchange(
-        self, transport: httpx.AsyncHTTPTransport, request: httpx.Request, *, started: float
+        self, transport: httpx.AsyncHTTPTransport, request: httpx.Request, *, started: float, most: int
     ) -> Reply:
         response = await transport.handle_async_request(request)
         body = bytearray()
         async with aclosing(response):
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > self._max_body_bytes:
+                if len(body) > most:
                     break
         return Reply(
             status=response.status_code,
             headers=_kept(response.headers),
-            body=bytes(body[: self._max_body_bytes]),
-            truncated=len(body) > self._max_body_bytes,
+            body=bytes(body[:most]),
+            truncated=len(body) > most,
             elapsed_seconds=self._monotonic() - started,
         )
 
@@ -285,6 +375,9 @@ class CloseApi:
         # A burst leaves many connections behind; those that nobody needed since go.
         while self._idle and self._idle[0][0] < now - self._keepalive_seconds:
             await self._idle.popleft()[1].aclose()
+
+    def _webhook(self, subscription_id: str) -> httpx.URL:
+        return self._url(f"/webhook/{quote(subscription_id, safe='')}/")
 
     def _url(self, path: str) -> httpx.URL:
         return httpx.URL(self._root + path)

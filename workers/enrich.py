@@ -141,16 +141,17 @@ async def _put_back(claim: Claim, tools: Tools, progress: Progress) -> None:
         uncalled=not progress.asking,
         unattempted=not progress.asking,
     )
-    await tools.ledger.postpone(claim.entry, then, fence=claim.fence, charges=progress.charges)
-    tools.log.info("put back", enrichment=claim.entry.id, ambiguous=progress.asking)
+    kept = await tools.ledger.postpone(claim.entry, then, fence=claim.fence, charges=progress.charges)
+    tools.log.info("put back", enrichment=claim.entry.id, ambiguous=progress.asking, kept=kept)
 
 
 async def _put_back_after_error(claim: Claim, tools: Tools, progress: Progress, error: Exception) -> None:
     entry = claim.entry
     reason = f"internal error: {type(error).__name__}"
     if entry.failures >= MOST_INTERNAL_ERRORS:
-        end = Settlement(state=State.HELD if progress.asking else State.DEAD, reason=reason)
-        await tools.ledger.settle(claim, end)
+        state = State.HELD if progress.asking else State.DEAD
+        end = Settlement(state=state, reason=reason, uncalled=not progress.asking)
+        await tools.ledger.settle(claim, end, charges=progress.charges)
         return
     delay_seconds = backoff_delay_seconds(
         failures=entry.failures + 1, backoff=Backoff(), hint_seconds=None, draw=tools.random.random()

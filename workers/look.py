@@ -38,7 +38,8 @@ async def look(claim: Claim, rule: Rule, tools: Tools) -> Settlement | Postponem
             object_type=object_type,
             object_id=entry.object_id,
             fields=tools.knowledge().fields_to_read(object_type, entry.field_id),
-            fresh=entry.ambiguous,
+            # a read from before the event tells nothing about what it changed
+            most_age_seconds=0.0 if entry.ambiguous else max(0, tools.now_ms() - entry.planned_ms) / 1000,
         )
         reading = read_field(reply, field_id=entry.field_id)
         if isinstance(reading, FieldUnreadable):
@@ -78,7 +79,11 @@ async def _logged(entry: Entry, own_api_key_id: str, tools: Tools) -> bool | Log
         since=log_since(entry.called_ms or 0),
     )
     return wrote_field(
-        reply, field_id=entry.field_id, api_key_id=own_api_key_id, since_ms=entry.called_ms or 0
+        reply,
+        field_id=entry.field_id,
+        api_key_id=own_api_key_id,
+        since_ms=entry.called_ms or 0,
+        now_ms=tools.now_ms(),
     )
 
 

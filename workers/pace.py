@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-FIRST_RATE_PER_SECOND = 5.0
+FIRST_RATE_PER_SECOND = 4.0
 """Before the first reply: slower than any limit that Close has named."""
 LEAST_RATE_PER_SECOND = 0.05
 MOST_RATE_PER_SECOND = 5000.0

@@ -157,7 +157,8 @@ def _after_unclear_call(
         )
     if not rule.enabled:
         return Settlement(state=State.HELD, reason="a call may have run; its rule is disabled now")
-    if rule.on_ambiguous is OnAmbiguous.HOLD:
+    decided = (entry.retried_ms or 0) > (entry.called_ms or 0)
+    if rule.on_ambiguous is OnAmbiguous.HOLD and not decided:
         return Settlement(state=State.HELD, reason="a call may have run; the field does not tell")
     return _ask_within_attempts(entry=entry, rule=rule, present=present)
 

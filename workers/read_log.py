@@ -12,14 +12,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from workers.outcome import Ambiguous, Gone, Halt, RateLimited, Rejected, Retry, judge_refusal
+from workers.ratelimit_header import http_date
 from workers.reply import Reply
 from workers.reply_body import json_object
 
 if TYPE_CHECKING:
+    from workers.outcome import Refusal
     from workers.reply import Failure
 
 CLOCK_SKEW_SECONDS = 60
-"""Close's clock and ours may differ by so much; the call itself took longer than that only rarely."""
+"""Close's clock and ours may differ by so much, where its reply does not tell its own time."""
+
+DATE_TOLERANCE_SECONDS = 2
+"""A reply's `Date` is in whole seconds, and Redis's clock may differ from the worker's a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +36,16 @@ class LogUnreadable:
 
 def log_since(called_ms: int) -> str:
     """The moment from which the log is asked, in Close's form (UTC, without a zone)."""
-    moment = dt.datetime.fromtimestamp(called_ms / 1000 - CLOCK_SKEW_SECONDS, dt.UTC)
+    return _close_time(called_ms / 1000 - CLOCK_SKEW_SECONDS)
+
+
+def _close_time(unix_seconds: float) -> str:
+    moment = dt.datetime.fromtimestamp(unix_seconds, dt.UTC)
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def wrote_field(
-    result: Reply | Failure, *, field_id: str, api_key_id: str, since_ms: int
+    result: Reply | Failure, *, field_id: str, api_key_id: str, since_ms: int, now_ms: int
 ) -> bool | LogUnreadable:
     """Whether one of the events is a write of our API key to the field since the call.
 
@@ -45,6 +54,8 @@ def wrote_field(
         field_id: the custom field.
         api_key_id: our key's id.
         since_ms: when the call was made, Unix milliseconds.
+        now_ms: when the reply came, by the same clock; with the reply's own `Date` it tells how far Close's
+            clock is from ours, so that a write of ours shortly before the call is not taken for the call's.
     """
     if not isinstance(result, Reply) or result.status != HTTPStatus.OK:
         return LogUnreadable(outcome=_safe(judge_refusal(result)))
@@ -52,20 +63,26 @@ def wrote_field(
     events = page.get("data") if isinstance(page, dict) else None
     if not isinstance(events, list):
         return LogUnreadable(outcome=Retry(reason="Close's event log was not understood"))
-    since = log_since(since_ms)
+    since, field = _written_since(result, since_ms=since_ms, now_ms=now_ms), f"custom.{field_id}"
     return any(
-        isinstance(event, dict)
-        and event.get("api_key_id") == api_key_id
-        and f"custom.{field_id}" in (event.get("changed_fields") or ())
+        event.get("api_key_id") == api_key_id
+        and isinstance(changed := event.get("changed_fields"), list)
+        and field in changed
         and str(event.get("date_updated") or "") >= since
         for event in events
+        if isinstance(event, dict)
     )
 
 
-def _safe(outcome: object) -> Retry | RateLimited | Rejected | Halt:
+def _written_since(reply: Reply, *, since_ms: int, now_ms: int) -> str:
+    """The earliest `date_updated` that a write of the call can have, in Close's form."""
+    date = http_date(reply.headers.get("date", ""))
+    if date is None:
+        return log_since(since_ms)
+    ahead_seconds = date.timestamp() - now_ms / 1000
+    return _close_time(since_ms / 1000 + ahead_seconds - DATE_TOLERANCE_SECONDS)
+
+
+def _safe(outcome: Refusal) -> Retry | RateLimited | Rejected | Halt:
     """Reading costs nothing: what may have run can simply be tried again."""
-    if isinstance(outcome, Retry | RateLimited | Rejected | Halt):
-        return outcome
-    if isinstance(outcome, Ambiguous | Gone):
-        return Retry(reason=outcome.reason)
-    return Retry(reason="Close's event log could not be read")
+    return Retry(reason=outcome.reason) if isinstance(outcome, Ambiguous | Gone) else outcome

@@ -45,7 +45,12 @@ class RecordReader:
         self._reads: dict[tuple[ObjectType, str], _Read] = {}
 
     async def read(
-        self, *, object_type: ObjectType, object_id: str, fields: frozenset[str] | None, fresh: bool = False
+        self,
+        *,
+        object_type: ObjectType,
+        object_id: str,
+        fields: frozenset[str] | None,
+        most_age_seconds: float = FRESH_SECONDS,
     ) -> Reply | Failure:
         """Read a record.
 
@@ -53,7 +58,7 @@ class RecordReader:
             object_type: lead or contact.
             object_id: its id.
             fields: attributes and `custom.<id>`s that must be in it; None for all.
-            fresh: do not take a read that was started before now.
+            most_age_seconds: do not take a read that was started longer ago; at most `FRESH_SECONDS`.
         """
         if fields is not None and len(fields) > MOST_NAMED_FIELDS:
             fields = None
@@ -62,8 +67,7 @@ class RecordReader:
         known = self._reads.get(key)
         if (
             known is None
-            or fresh
-            or now - known.at_seconds > FRESH_SECONDS
+            or now - known.at_seconds > min(most_age_seconds, FRESH_SECONDS)
             or not _covers(known.fields, fields)
             or not _usable(known.reply)
         ):

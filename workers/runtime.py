@@ -17,16 +17,23 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from service import keys
+from service.accept import Accepter
 from service.knowledge import Knowledge
 from service.ledger import Ledger
 from service.log import get_logger
 from service.schema_cache import SchemaCache
 from workers.close_api import CloseApi
 from workers.housekeeping import Housekeeper
+from workers.log_reader import LogReader
+from workers.reconcile import Reconciler
+from workers.reconcile_loop import ReconcileLoop
 from workers.records import RecordReader
 from workers.reply import Reply
+from workers.subscription import needed_events
 from workers.throttle import Ceiling, Throttle
 from workers.tools import ENRICH_GROUP, READ_GROUP, Tools
+from workers.watcher import Watcher
+from workers.webhooks import Webhooks
 from workers.worker import REDIS_PAUSE_SECONDS, EnrichmentWorker
 
 if TYPE_CHECKING:
@@ -168,6 +175,57 @@ async def open_tools(
         await connection.aclose()
 
 
+def make_reconciler(settings: Settings, tools: Tools) -> Reconciler:
+    """What walks Close's event log, with a worker's tools."""
+    connection, log = tools.ledger.redis, get_logger("reconcile")
+    limiter = keys.limiter(key_name(settings), READ_GROUP)
+    return Reconciler(
+        connection,
+        reader=LogReader(
+            tools.api,
+            pace=Throttle(connection, limiter=limiter, group=READ_GROUP, ceiling=Ceiling()),
+            brakes=tools.ledger.brakes,
+            random=tools.random,
+            pause=asyncio.sleep,
+        ),
+        accepter=Accepter(connection, zone=tools.zone),
+        knowledge=tools.knowledge,
+        own_api_key_id=tools.own_api_key_id,
+        now_ms=tools.now_ms,
+        log=log,
+    )
+
+
+def reconciling(settings: Settings, tools: Tools) -> list[Awaitable[None]]:
+    """The endless walks through Close's event log; none where `RECONCILE_EVERY` is off."""
+    if settings.reconcile_every_seconds is None:
+        return []
+    loop = ReconcileLoop(
+        tools.ledger.redis,
+        reconciler=make_reconciler(settings, tools),
+        ready=lambda: tools.knowledge().complete,
+        worker=tools.worker,
+        every_seconds=settings.reconcile_every_seconds,
+        log=get_logger("reconcile"),
+    )
+    return [loop.run()]
+
+
+def watching(settings: Settings, rulebook: RuleBook, tools: Tools) -> list[Awaitable[None]]:
+    """The endless looks after the webhook subscription; none where `PUBLIC_URL` is unset."""
+    if settings.public_url is None:
+        return []
+    connection, log = tools.ledger.redis, get_logger("webhook")
+    watcher = Watcher(
+        Webhooks(tools.api, connection, log=log),
+        connection,
+        url=settings.public_url,
+        events=needed_events(rulebook),
+        log=log,
+    )
+    return [watcher.run()]
+
+
 def blocking_redis(settings: Settings) -> redis.Redis:
     """The client for RQ's bookkeeping.
 
@@ -207,7 +265,12 @@ async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None
         )
 
         def alongside() -> list[Awaitable[None]]:
-            return [housekeeper.run(), learner.run()]
+            return [
+                housekeeper.run(),
+                learner.run(),
+                *reconciling(settings, tools),
+                *watching(settings, rulebook, tools),
+            ]
 
         tools.log.info(
             "worker started", worker=worker.name, pid=os.getpid(), concurrency=settings.worker_concurrency

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime as dt
 import os
 import shutil
 import signal
@@ -23,9 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 from service import keys
+from service.cli.prices import cost_line
 from service.cli.processes import ChildEndedError, Children, free_port, request_json
 from service.cli.report import STATE_STYLES, moment, read_status, states_table
 from service.cli.start import give_up
+from service.costs import read_costs
 from service.embedded_redis import EmbeddedRedis, NoServerError
 from service.enrichment import ACTIVE_STATES, State
 from service.ledger import Ledger
@@ -148,6 +151,9 @@ async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool
             ended = await _look_until_ended(demo, ledger, leads if once else None, None)
         status = await read_status(ledger)
         console.print(states_table(status["states"], all_states=False))
+        today = dt.datetime.now(dt.UTC).date()
+        costs = await read_costs(connection, [today - dt.timedelta(days=1), today])
+        console.print(cost_line(costs), highlight=False)
         return ended or not once
     finally:
         await connection.aclose()

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from service.cli.checkup import check
+from service.cli.dead import dead
+from service.cli.quarantine import quarantine
+from service.cli.webhook import webhook
+
+if TYPE_CHECKING:
+    import datetime as dt
 
 COMMAND_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -23,7 +31,7 @@ def main() -> None:
 def web() -> None:
     """Receive Close's webhooks.
 
-    Needs REDIS_URL and CLOSE_SIGNATURE_KEYS; listens on HOST and PORT.
+    Needs REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL; listens on HOST and PORT.
     """
     from service.cli.start import rules_or_exit, settings_or_exit
 
@@ -132,19 +140,76 @@ def show(object_id: str, *, as_json: bool) -> None:
     print_story(object_id, as_json=as_json)
 
 
-@main.group()
-def quarantine() -> None:
-    """Authentic deliveries that could not be read."""
-
-
-@quarantine.command("list")
+@main.command()
+@click.option("--by", type=click.Choice(["rule", "field", "day"]), default="rule", show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1, 400), help="So many days up to today, in BUDGET_TIMEZONE; 30 by default."
+)
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="Or from this day on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--bodies", is_flag=True, help="Print the bodies too; they may hold personal data.")
-def quarantine_list(*, as_json: bool, bodies: bool) -> None:
-    """List them, newest first."""
-    from service.cli.report import print_quarantine
+def cost(by: str, days: int | None, since: dt.datetime | None, *, as_json: bool) -> None:
+    """What was called, paid, found and saved.
 
-    print_quarantine(as_json=as_json, bodies=bodies)
+    Example: close-enrich cost --by field --since 2026-11-01
+    """
+    if days is not None and since is not None:
+        raise click.UsageError("--days and --since both say where to begin; give one of them")
+    from service.cli.prices import print_cost
+
+    print_cost(by=by, days=days, since=None if since is None else since.date(), as_json=as_json)
+
+
+@main.command()
+@click.option("--reason", help="Why, for whoever looks at the status.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def halt(reason: str | None, *, as_json: bool) -> None:
+    """Stop every call of all workers, until `resume`. Webhooks are accepted as before."""
+    from service.cli.operate import run_halt
+
+    run_halt(reason=reason, as_json=as_json)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def resume(*, as_json: bool) -> None:
+    """Let calls leave again after `halt`, or after a refused key or used-up credits."""
+    from service.cli.operate import run_resume
+
+    run_resume(as_json=as_json)
+
+
+@main.command()
+@click.option("--limit", type=click.IntRange(min=1), help="Release at most so many, the oldest first.")
+@click.option("--rule", metavar="NAME", help="Release only what this rule has planned.")
+@click.option("--dry-run", is_flag=True, help="Only show what is held, and its price.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def release(limit: int | None, rule: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Let go what the burst guard holds, after showing its price.
+
+    Example: close-enrich release --limit 100 --rule Industry
+    """
+    from service.cli.operate import run_release
+
+    run_release(limit=limit, rule=rule, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@main.command()
+@click.option(
+    "--since", default="1d", show_default=True, help="From so long ago on: 90m, 12h, 3d; at most 30d."
+)
+@click.option("--dry-run", is_flag=True, help="Plan nothing, only say what would be planned.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reconcile(since: str, *, dry_run: bool, as_json: bool) -> None:
+    """Find events in Close's event log that were never planned, and plan them behind all live work.
+
+    Needs REDIS_URL and CLOSE_API_KEY. Workers do the same every RECONCILE_EVERY.
+
+    Example: close-enrich reconcile --since 3d --dry-run
+    """
+    from service.cli.reconcile import run_reconcile
+
+    run_reconcile(since=since, dry_run=dry_run, as_json=as_json)
 
 
 @main.group()
@@ -161,6 +226,11 @@ def rules_check(path: Path) -> None:
     rulebook = rules_or_exit(path)
     click.echo(f"{path}: {len(rulebook.rules)} rules, {len(rulebook.enabled)} enabled, no mistakes")
 
+
+main.add_command(check)
+main.add_command(dead)
+main.add_command(quarantine)
+main.add_command(webhook)
 
 if __name__ == "__main__":
     main()

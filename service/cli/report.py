@@ -1,4 +1,4 @@
-"""`status`, `show` and `quarantine list`: what the ledger says, for people or as JSON."""
+"""`status` and `show`: what the ledger says, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from rich.table import Table
 from rich.text import Text
 
 from service import jobs
+from service.brakes import PERSON
+from service.cli.budgets import budgets_table, read_budgets
 from service.cli.start import give_up, redis_url_or_exit, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
+from service.held import count_held
 from service.ledger import Ledger
-from service.quarantine import list_quarantined
-from service.readiness import alive_workers
+from service.readiness import alive_workers, breaker_words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from redis.asyncio import Redis
 
     from service.brakes import Halt
+    from service.settings import Settings
 
 STATE_STYLES = {
     State.FILLED: "green",
@@ -43,13 +46,14 @@ STATE_STYLES = {
 EXIT_NOT_FOUND = 1
 
 
-def _with_ledger(work: Callable[[Ledger], Awaitable[Any]]) -> Any:
-    url = redis_url_or_exit(settings_or_exit("REDIS_URL"))
+def connected(settings: Settings, work: Callable[[Ledger], Awaitable[Any]]) -> Any:
+    """What some work with the ledger comes to; or that Redis does not answer, and exit 1."""
+    url = redis_url_or_exit(settings)
 
     async def run() -> Any:
         connection: Redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=10)
         try:
-            return await work(Ledger(connection))
+            return await work(Ledger(connection, zone=settings.budget_timezone))
         finally:
             await connection.aclose()
 
@@ -59,13 +63,17 @@ def _with_ledger(work: Callable[[Ledger], Awaitable[Any]]) -> Any:
         give_up(f"Redis does not answer at REDIS_URL ({type(error).__name__})", code=1)
 
 
+def _with_ledger(work: Callable[[Ledger], Awaitable[Any]]) -> Any:
+    return connected(settings_or_exit("REDIS_URL"), work)
+
+
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 async def read_status(ledger: Ledger) -> dict[str, Any]:
-    """States, queues, workers and the halt, as plain data."""
+    """States, queues, workers and what keeps calls from leaving, as plain data."""
     counts = await ledger.counts()
     async with ledger.redis.pipeline(transaction=False) as pipeline:
         for queue in jobs.QUEUES:
@@ -73,6 +81,7 @@ async def read_status(ledger: Ledger) -> dict[str, Any]:
             pipeline.zcard(jobs.scheduled_key(queue))
         sizes = await pipeline.execute()
     halt: Halt | None = await ledger.brakes.halted()
+    held = await count_held(ledger.redis)
     return {
         "states": {str(state): count for state, count in counts.items()},
         "queues": {
@@ -83,12 +92,29 @@ async def read_status(ledger: Ledger) -> dict[str, Any]:
         "halted": None
         if halt is None
         else {"reason": halt.reason, "kind": halt.kind, "since_ms": halt.since_ms},
+        "burst_guard": {"held": held, "credits_at_most": held},
+        "breakers": [
+            {
+                "field": one.field_name,
+                "field_id": one.field_id,
+                "rule": one.rule,
+                "timeouts": one.timeouts,
+                "until_ms": one.until_ms,
+                "hint": breaker_words(one),
+            }
+            for one in await ledger.brakes.open_breakers()
+        ],
     }
 
 
 def print_status(*, as_json: bool) -> None:
     """The command `status`."""
-    found = _with_ledger(read_status)
+    settings = settings_or_exit("REDIS_URL")
+
+    async def read(ledger: Ledger) -> dict[str, Any]:
+        return {**await read_status(ledger), "budgets": await read_budgets(ledger.redis, settings)}
+
+    found = connected(settings, read)
     if as_json:
         print_json(found)
         return
@@ -101,9 +127,24 @@ def print_status(*, as_json: bool) -> None:
     for name, sizes in found["queues"].items():
         queues.add_row(name, str(sizes["queued"]), str(sizes["scheduled"]))
     console.print(queues)
+    if found["budgets"]:
+        console.print(budgets_table(found["budgets"], zone=settings.budget_timezone))
     console.print(f"Workers alive: {len(found['workers'])}")
-    if found["halted"]:
-        console.print(Text(f"All calls are halted: {found['halted']['reason']}", style="bold red"))
+    for warning in _warnings(found):
+        console.print(Text(warning, style="bold red"))
+
+
+def _warnings(status: dict[str, Any]) -> Iterator[str]:
+    """What keeps calls from leaving, a sentence each."""
+    halt = status["halted"]
+    if halt is not None:
+        whose = "by a person" if halt["kind"] == PERSON else "by itself; a call is tried every few minutes"
+        yield f"All calls are halted since {moment(halt['since_ms'])} UTC, {whose}: {halt['reason']}"
+    held = status["burst_guard"]["held"]
+    if held:
+        yield f"The burst guard holds {held}, at most as many credits: close-enrich release"
+    for one in status["breakers"]:
+        yield one["hint"]
 
 
 def states_table(states: dict[str, int], *, all_states: bool) -> Table:
@@ -187,30 +228,3 @@ def moment(at_ms: int) -> str:
     """A moment for people, UTC, to the tenth of a second."""
     at = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
     return at.strftime("%Y-%m-%d %H:%M:%S.") + str(at.microsecond // 100_000)
-
-
-def print_quarantine(*, as_json: bool, bodies: bool) -> None:
-    """The command `quarantine list`."""
-    found = _with_ledger(lambda ledger: list_quarantined(ledger.redis))
-    rows = [
-        {
-            "id": one.id,
-            "received_at": moment(int(one.id.partition("-")[0])),
-            "reason": one.reason,
-            "size_bytes": one.size_bytes,
-            **({"body": one.body.decode(errors="replace")} if bodies else {}),
-        }
-        for one in found
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    console = Console()
-    if not rows:
-        console.print("The quarantine is empty.")
-    for row in rows:
-        console.print(
-            f"{row['received_at']}  {row['id']}  {row['size_bytes']} bytes: {row['reason']}", highlight=False
-        )
-        if bodies:
-            console.print(Text(row["body"]))

@@ -18,6 +18,7 @@ from service.accept import Accepter
 from service.app import create_app
 from service.bounded_http import BoundedHttp
 from service.intake import Intake
+from service.keyring import Keyring
 from service.ledger import Ledger
 from service.log import get_logger
 from service.schema_cache import SchemaCache
@@ -48,15 +49,15 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     """The receiver with everything it works with.
 
     Args:
-        settings: with `REDIS_URL` and `CLOSE_SIGNATURE_KEYS`. Without `CLOSE_API_KEY` it leaves reading
-            Close's fields to the workers.
+        settings: with `REDIS_URL`, and `CLOSE_SIGNATURE_KEYS` or `PUBLIC_URL`. Without `CLOSE_API_KEY` it
+            leaves reading Close's fields to the workers.
         rulebook: the rules.
 
     Raises:
         ValueError: a setting it cannot do without is missing.
     """
-    if settings.redis_url is None or not settings.signature_keys:
-        raise ValueError("REDIS_URL and CLOSE_SIGNATURE_KEYS must be set")
+    if settings.redis_url is None or not (settings.signature_keys or settings.public_url):
+        raise ValueError("REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL, must be set")
     log = get_logger("web")
     connection = redis.asyncio.Redis.from_url(
         settings.redis_url.reveal(),
@@ -68,11 +69,13 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     api = None if settings.close_api_key is None else close_api(settings)
     fetch = None if api is None else schema_fetcher(api)
     learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
+    keyring = Keyring(connection, fixed=settings.signature_keys, clock=time.monotonic, log=log)
     intake = Intake(
         redis=connection,
         accepter=Accepter(connection, zone=settings.budget_timezone),
         knowledge=learner.current,
-        signature_keys=settings.signature_keys,
+        signature_keys=keyring.current,
+        look_for_keys=keyring.look,
         signature_max_age_seconds=settings.signature_max_age_seconds,
         own_api_key_id=settings.close_api_key_id,
         clock=time.time,
@@ -86,6 +89,7 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
         beside = [
             first_look,
             asyncio.create_task(learner.run(), name="looking at Close's fields"),
+            asyncio.create_task(keyring.run(), name="looking for signature keys"),
             asyncio.create_task(intake.work_off_backlog(learner.learn), name="working off the backlog"),
         ]
         for task in beside:

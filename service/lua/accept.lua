@@ -2,7 +2,7 @@
 --
 -- KEYS  1 counts  2 active  3 history  4 event  5 rq:queues
 --       6 live queue  7 live scheduled  8 bulk queue  9 bulk scheduled  10 held entries  11 newest plannings
---       12 price list of the day
+--       12 price list of the day  13 entries that need a person
 --       then for each item: entry, rq job, entries of the object
 -- ARGV  1 JSON { event, action, stamp, iso, org, ttl, grace_ms, live, bulk, version, burst = { most, within_ms } or nil,
 --                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
@@ -41,7 +41,7 @@ end
 
 local answers = {}
 for i, item in ipairs(plan.items) do
-  local base = 12 + (i - 1) * 3
+  local base = 13 + (i - 1) * 3
   local entry, job, entries = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3]
   local found = redis.call('HMGET', entry, 'state', 'holder', 'ambiguous')
   local state = found[1]
@@ -54,6 +54,7 @@ for i, item in ipairs(plan.items) do
       redis.call('HDEL', entry, 'value', 'confidence', 'reasoning', 'before', 'ambiguous', 'called_ms', 'ended_ms',
                  'unreachable_ms', 'failures', 'again')
       redis.call('PERSIST', entry)
+      redis.call('ZREM', KEYS[13], item.id)
     end
     local held = held_by_guard()
     local to = (waits or held) and 'waiting' or 'planned'

@@ -29,7 +29,7 @@ for i = 10, #KEYS do
   redis.call('PEXPIREAT', KEYS[i], ARGV[10 + (i - 10) * 2])
 end
 -- one call tries a field whose pause is over; the others wait for what comes of it
-if broken_until then redis.call('HSET', KEYS[8], 'until_ms', whole(now + ARGV[8])) end
+if broken_until then redis.call('HSET', KEYS[8], 'until_ms', whole(now + ARGV[8]), 'trial', ARGV[1]) end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 redis.call('HINCRBY', KEYS[1], 'calls', 1)
 note_cost(KEYS[9], found[5], found[4], 'calls')

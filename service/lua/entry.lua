@@ -3,6 +3,9 @@
 local FINAL = { filled = true, confirmed = true, empty = true, kept = true, previewed = true, skipped = true,
                 gone = true, rejected = true, held = true, dead = true }
 
+-- Final states that are no answer: a person has to look.
+local NEEDS_A_PERSON = { rejected = true, held = true, dead = true }
+
 -- A whole number as text: Lua's own conversion turns 1.7e12 into "1.7e+12".
 local function whole(number)
   return string.format('%.0f', number)

@@ -5,8 +5,9 @@
 --       10 price list of the day  11 breaker of the field  12 open breakers  13 entries held by the burst guard
 --       then the entries it waits for, then the budget counters that its call was charged to
 -- ARGV  1 JSON { id, fence, job, reason, delay_ms, ttl, grace_ms, iso, origin, front,
---                ambiguous (may have run), uncalled (the call, if this fence was given leave for one, did not
---                run), unattempted (nor counts as an attempt), failed (counts for backoff), unreachable, overdue_ms (only if nothing happened for so long), blocked,
+--                ambiguous (may have run), uncalled (the call, if this fence was given leave for one, did not run),
+--                unattempted (nor counts as an attempt), failed (counts for backoff), unreachable,
+--                overdue_ms (only if nothing happened for so long), blocked,
 --                blockers (how many entries it waits for), field, timed_out, breaker_most, breaker_first_ms,
 --                breaker_longest_ms }
 --       2.. the RQ job template
@@ -42,12 +43,16 @@ if asked and wish.uncalled then
   give_back(KEYS, 14 + wish.blockers, #KEYS)
 end
 if wish.timed_out then
-  -- a field that keeps timing out is left alone for longer and longer
+  -- a field that keeps timing out is left alone for longer and longer; calls that were under way when its pause began
+  -- tell nothing new
   local timeouts = redis.call('HINCRBY', KEYS[11], 'timeouts', 1)
-  if timeouts >= wish.breaker_most then
+  local breaker = redis.call('HMGET', KEYS[11], 'until_ms', 'trial')
+  local pauses = breaker[1] and tonumber(breaker[1]) > now and breaker[2] ~= wish.id
+  if timeouts >= wish.breaker_most and not pauses then
     local opened = redis.call('HINCRBY', KEYS[11], 'opened', 1)
     local pause_ms = math.min(wish.breaker_longest_ms, wish.breaker_first_ms * 2 ^ math.min(opened - 1, 30))
     redis.call('HSET', KEYS[11], 'until_ms', whole(now + pause_ms), 'name', found[4], 'rule', found[5])
+    redis.call('HDEL', KEYS[11], 'trial')
     redis.call('SADD', KEYS[12], wish.field)
   end
   redis.call('PEXPIRE', KEYS[11], whole(wish.breaker_longest_ms * 2))

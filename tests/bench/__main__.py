@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.main_path import Figures, run_main_path
+# the tests' helpers import each other by their bare names, as pytest has it
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.bench.main_path import run_main_path
+from tests.bench.money import run_budget, run_paid_once
+from tests.bench.pace import Course, matrix, run_pace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.bench.figures import Figures
 
 
 @click.group()
@@ -30,11 +42,70 @@ def bench() -> None:
 )
 @click.option("--log-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the logs here.")
 def main_path(events: int, concurrency: int, latency_seconds: float, log_dir: Path | None) -> None:
-    """Signed events with three rules each, through web, Redis and one worker."""
+    """Signed events with three rules each, through web, Redis and a worker that has made its first calls."""
     figures = run_main_path(
         events=events, concurrency=concurrency, latency_seconds=latency_seconds, log_dir=log_dir
     )
     report("main path", figures)
+
+
+@bench.command("pace")
+@click.option("--rate", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="Per second.")
+@click.option("--burst", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--calls", type=click.IntRange(min=2), default=600, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 50), default=3, show_default=True)
+@click.option(
+    "--reset",
+    type=click.Choice(["full", "next"]),
+    default="full",
+    show_default=True,
+    help="What `reset` counts down to: the bucket full again, or the next call.",
+)
+@click.option("--change-to", type=click.FloatRange(min=0.1), help="The rate after half of the calls.")
+@click.option("--all", "run_all", is_flag=True, help="Run all rates and bursts that are promised.")
+@click.option("--log-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the logs here.")
+def pace(
+    *,
+    rate: float,
+    burst: int,
+    calls: int,
+    workers: int,
+    reset: Literal["full", "next"],
+    change_to: float | None,
+    run_all: bool,
+    log_dir: Path | None,
+) -> None:
+    """Planned enrichments through several workers, against a limit that Close's headers tell."""
+    if run_all:
+        runs = []
+        for one in matrix():
+            runs.append(run_pace(one))
+            click.echo(json.dumps(runs[-1]), err=True)
+        report_all("pace", runs)
+        return
+    course = Course(
+        rate_per_second=rate, burst=burst, calls=calls, workers=workers, reset=reset, change_to=change_to
+    )
+    report("pace", run_pace(course, log_dir=log_dir))
+
+
+@bench.command("paid-once")
+@click.option("--leads", type=click.IntRange(min=1), default=250, show_default=True, help="Of four fields.")
+@click.option("--workers", type=click.IntRange(1, 50), default=3, show_default=True)
+def paid_once(leads: int, workers: int) -> None:
+    """Enrichments of which one call in five ends unclearly after its value was saved."""
+    report("paid once", run_paid_once(leads=leads, workers=workers))
+
+
+@bench.command("budget")
+@click.option("--planned", type=click.IntRange(min=2), default=2000, show_default=True)
+@click.option("--per-day", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 50), default=6, show_default=True)
+def budget(planned: int, per_day: int, workers: int) -> None:
+    """More enrichments than a day's budget allows, and the day after."""
+    if planned < 2 * per_day:
+        raise click.UsageError(f"--planned is {planned}; expected at least twice --per-day")
+    report("budget", run_budget(planned=planned, per_day=per_day, workers=workers))
 
 
 def report(title: str, figures: Figures) -> None:
@@ -44,6 +115,17 @@ def report(title: str, figures: Figures) -> None:
         table.add_row(name.replace("_", " "), f"{value:,}")
     Console(stderr=True).print(table)
     click.echo(json.dumps(figures))
+
+
+def report_all(title: str, runs: Sequence[Figures]) -> None:
+    """Print the figures of several runs, a line each."""
+    table = Table(title=title, title_justify="left", box=None)
+    for name in runs[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for figures in runs:
+        table.add_row(*(f"{value:,}" for value in figures.values()))
+    Console(stderr=True, width=200).print(table)
+    click.echo(json.dumps(runs))
 
 
 if __name__ == "__main__":

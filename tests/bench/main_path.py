@@ -19,12 +19,11 @@ from service.cli.processes import Children, free_port, request_json
 from service.embedded_redis import EmbeddedRedis
 from service.sandbox.options import DEMO_API_KEY
 from service.settings import SETTINGS
+from tests.bench.figures import Figures, TookTooLongError
 from tests.bench.measure import cpu_seconds, peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-Figures = dict[str, float]
 
 RULES = """
 version: 1
@@ -37,10 +36,6 @@ rules:
 RULES_OF_AN_EVENT = 3
 LOOK_EVERY_SECONDS = 0.05
 UNLIMITED = {"rate_per_second": 1e6, "burst": 1_000_000}
-
-
-class TookTooLongError(Exception):
-    """Not all fields were filled in ten times what latency and concurrency allow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +51,9 @@ def run_main_path(
     *, events: int, concurrency: int, latency_seconds: float, log_dir: Path | None = None
 ) -> Figures:
     """Send `events` at once and measure until three fields for each are filled.
+
+    One lead goes before them: until Close has answered a first call, nobody knows how fast it lets us call,
+    and the worker goes slowly. What is measured is a worker that knows.
 
     Args:
         events: how many leads are made.
@@ -74,11 +72,13 @@ def run_main_path(
             Path(directory), log_dir=log_dir, concurrency=concurrency, latency_seconds=latency_seconds
         ) as service,
     ):
+        request_json("POST", f"{service.sandbox_url}/_sandbox/leads", {"count": 1})
+        _wait_until_filled(service, RULES_OF_AN_EVENT, patience_seconds=10 * latency_seconds + 30)
         pids = {name: service.children.pid(name) for name in ("web", "worker")}
         cpu_before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         started_at = time.monotonic()
         request_json("POST", f"{service.sandbox_url}/_sandbox/leads", {"count": events})
-        _wait_until_filled(service, jobs, patience_seconds=10 * ideal_seconds + 30)
+        _wait_until_filled(service, RULES_OF_AN_EVENT + jobs, patience_seconds=10 * ideal_seconds + 30)
         elapsed_seconds = time.monotonic() - started_at
         calls = request_json("GET", f"{service.sandbox_url}/_sandbox/stats")["enrichment"]
         cpu = {name: cpu_seconds(pid) - cpu_before[name] for name, pid in pids.items()}
@@ -89,7 +89,7 @@ def run_main_path(
             "fields_filled": jobs,
             "elapsed_seconds": round(elapsed_seconds, 2),
             "elapsed_to_ideal": round(elapsed_seconds / ideal_seconds, 3),
-            "calls_per_field": round(calls["requests"] / jobs, 3),
+            "calls_per_field": round((calls["requests"] - RULES_OF_AN_EVENT) / jobs, 3),
             "most_calls_of_a_field": calls["most_runs_of_a_field"],
             "most_calls_in_flight": calls["most_open"],
             "worker_peak_mb": round(peak_memory_mb(pids["worker"]), 1),

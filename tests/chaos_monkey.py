@@ -1,0 +1,245 @@
+"""What strikes a running stack in the chaos suite: a plan of blows made from a seed, and the hand that deals them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from service.sandbox.delivery import delivery_body, delivery_headers
+from service.sandbox.faults import FaultRule
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from random import Random
+
+    from stack import Stack
+
+ENRICH = "POST enrich_field"
+AWAY_MOST_SECONDS = 4.0
+FAULTS = ("drop_before", "drop_after", "timeout_after_saved", "garbage", "status:503", "status_after:502")
+PAUSES_SECONDS = (0.5, 2.0, 7.0, 33.0)
+"""The longest outlasts a lease: the others take over what the paused worker has in hand."""
+
+SKEW_SECONDS = 3600
+FORGED_ID = "lead_forged"
+KINDS = ("kill web", "kill worker", "kill redis", "pause worker", "cut line", "faults", "forge", "skew")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """One blow.
+
+    Attributes:
+        at_seconds: when, from the beginning.
+        kind: one of `KINDS`.
+        worker: which one, where the kind is about one.
+        lasts_seconds: until what was killed is started again, paused goes on, or cut is mended.
+        fault: what goes wrong with the next `count` enrichment calls.
+        count: of those.
+    """
+
+    at_seconds: float
+    kind: str
+    worker: str
+    lasts_seconds: float
+    fault: str
+    count: int
+
+
+def strikes_of(random: Random, *, seconds: float, number: int, workers: tuple[str, ...]) -> tuple[Strike, ...]:
+    """A plan: each kind at least once, the rest by chance, in the order of time.
+
+    Args:
+        random: decides everything.
+        seconds: all begin within so many.
+        number: how many, at least one of each kind.
+        workers: whom it may hit.
+    """
+    kinds = [*KINDS, *random.choices(KINDS, k=max(0, number - len(KINDS)))]
+    strikes = []
+    for kind in kinds:
+        away_seconds = random.uniform(0.1, AWAY_MOST_SECONDS)
+        pause_seconds = random.choice(PAUSES_SECONDS)
+        strikes.append(
+            Strike(
+                at_seconds=random.uniform(0.5, seconds),
+                kind=kind,
+                worker=random.choice(workers),
+                lasts_seconds=pause_seconds if kind == "pause worker" else away_seconds,
+                fault=random.choice(FAULTS),
+                count=random.randint(1, 3),
+            )
+        )
+    return tuple(sorted(strikes, key=lambda strike: strike.at_seconds))
+
+
+class Line:
+    """The way from workers to the sandbox: it can be cut, with all that is on it, and mended."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target.removeprefix("http://").split("/")[0].split(":")
+        self._port = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Transport] = set()
+        self._carried: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def laid(self) -> AsyncIterator[str]:
+        """Carry calls while the context lasts; yields the base URL."""
+        await self.mend()
+        try:
+            yield f"http://127.0.0.1:{self._port}"
+        finally:
+            await self.cut()
+
+    async def mend(self) -> None:
+        """Carry calls from now on."""
+        if self._server is None:
+            self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
+            self._port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Refuse connections, and drop those that are open."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for transport in self._open:
+            transport.abort()
+        if self._carried:
+            await asyncio.wait(self._carried)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._carried.add(task)
+        ends = [writer.transport]
+        self._open.add(writer.transport)
+        try:
+            with contextlib.suppress(OSError):
+                there, back = await asyncio.open_connection(*self._target)
+                ends.append(back.transport)
+                self._open.add(back.transport)
+                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        finally:
+            for transport in ends:
+                transport.abort()
+                self._open.discard(transport)
+            self._carried.discard(task)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(65536):
+        writer.write(chunk)
+        await writer.drain()
+    # one side has hung up: nothing that the other one says is heard any more
+    raise ConnectionResetError
+
+
+class Monkey:
+    """Deals blows to a stack, and puts right each one when its time is over.
+
+    Args:
+        stack: with web and workers running.
+        line: between its processes and the sandbox.
+        workers: their names.
+    """
+
+    def __init__(self, stack: Stack, line: Line, *, workers: tuple[str, ...]) -> None:
+        self.answers: Counter[int | None] = Counter()
+        self._stack = stack
+        self._line = line
+        self._workers = workers
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._begun = time.monotonic()
+        self._line_back_at = 0.0
+
+    def plan(self, at_seconds: float, action: Callable[[], object]) -> None:
+        """Have something done so many seconds after the beginning."""
+        heapq.heappush(self._later, (at_seconds, next(self._order), action))
+
+    def act(self) -> float | None:
+        """Do what is due; seconds until there is more, None for no more."""
+        while self._later:
+            wait_seconds = self._later[0][0] - self._now()
+            if wait_seconds > 0:
+                return wait_seconds
+            heapq.heappop(self._later)[2]()
+        return None
+
+    def deal(self, strike: Strike) -> None:
+        """Deal one blow."""
+        match strike.kind:
+            case "kill web":
+                self._kill("web", strike)
+            case "kill worker":
+                self._kill(strike.worker, strike)
+            case "kill redis":
+                if self._stack.server.process is not None:
+                    self._stack.server.kill()
+                    self._after(strike, self._stack.server.start)
+            case "pause worker":
+                self._send(strike.worker, signal.SIGSTOP)
+                self._after(strike, lambda: self._send(strike.worker, signal.SIGCONT))
+            case "cut line":
+                self._on_line(self._line.cut)
+                self._line_back_at = max(self._line_back_at, self._now() + strike.lasts_seconds)
+                self._after(strike, self._mend_line)
+            case "faults":
+                fault = FaultRule(kind=strike.fault, group=ENRICH, count=strike.count)
+                self._stack.in_sandbox(lambda world: world.faults.add(fault))
+            case "forge" | "skew":
+                self._post(skewed=strike.kind == "skew")
+            case other:
+                raise ValueError(f"unknown kind {other!r}")
+
+    def _now(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _after(self, strike: Strike, action: Callable[[], object]) -> None:
+        self.plan(self._now() + strike.lasts_seconds, action)
+
+    def _kill(self, name: str, strike: Strike) -> None:
+        if self._stack.processes.runs(name):
+            self._stack.processes.kill(name)
+            start = self._stack.start_web if name == "web" else lambda: self._stack.start_worker(name)
+            self._after(strike, start)
+
+    def _send(self, name: str, number: signal.Signals) -> None:
+        if self._stack.processes.runs(name):
+            self._stack.processes.send(name, number)
+
+    def _mend_line(self) -> None:
+        if self._now() >= self._line_back_at:
+            self._on_line(self._line.mend)
+
+    def _on_line(self, work: Callable[[], object]) -> None:
+        self._stack._background.run(work())
+
+    def _post(self, *, skewed: bool) -> None:
+        """A delivery that must be refused: signed long ago, or with another key."""
+        world = self._stack.world
+        (subscription,) = world.subscriptions.values()
+        event = {**self._stack.in_sandbox(lambda world: world.journal.events()[0]), "object_id": FORGED_ID}
+        key = subscription.signature_key
+        body = delivery_body(subscription.id, event)
+        headers = delivery_headers(
+            signature_key=key if skewed else key[::-1],
+            timestamp=int(time.time()) - (SKEW_SECONDS if skewed else 0),
+            body=body,
+        )
+        try:
+            with httpx.Client(trust_env=False, timeout=5.0) as client:
+                answer = client.post(f"{self._stack.url}/webhooks/close", content=body, headers=headers)
+        except httpx.HTTPError:
+            self.answers[None] += 1
+        else:
+            self.answers[answer.status_code] += 1
