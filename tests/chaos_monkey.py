@@ -31,7 +31,10 @@ PAUSES_SECONDS = (0.5, 2.0, 7.0, 33.0)
 
 SKEW_SECONDS = 3600
 FORGED_ID = "lead_forged"
-KINDS = ("kill web", "kill worker", "kill redis", "pause worker", "cut line", "faults", "forge", "skew")
+KINDS = (
+    *("kill web", "kill worker", "kill redis", "stop worker", "pause worker", "pause redis", "pause web"),
+    *("cut line", "faults", "forge", "skew"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ class Monkey:
         self._order = itertools.count()
         self._begun = time.monotonic()
         self._line_back_at = 0.0
+        self._down: set[str] = set()
 
     def plan(self, at_seconds: float, action: Callable[[], object]) -> None:
         """Have something done so many seconds after the beginning."""
@@ -189,6 +193,14 @@ class Monkey:
             case "pause worker":
                 self._send(strike.worker, signal.SIGSTOP)
                 self._after(strike, lambda: self._send(strike.worker, signal.SIGCONT))
+            case "stop worker":
+                self._stop(strike)
+            case "pause web":
+                self._send("web", signal.SIGSTOP)
+                self._after(strike, lambda: self._send("web", signal.SIGCONT))
+            case "pause redis":
+                self._send_redis(signal.SIGSTOP)
+                self._after(strike, lambda: self._send_redis(signal.SIGCONT))
             case "cut line":
                 self._on_line(self._line.cut)
                 self._line_back_at = max(self._line_back_at, self._now() + strike.lasts_seconds)
@@ -208,13 +220,32 @@ class Monkey:
         self.plan(self._now() + strike.lasts_seconds, action)
 
     def _kill(self, name: str, strike: Strike) -> None:
-        if self._stack.processes.runs(name):
+        if name not in self._down:
+            self._down.add(name)
             self._stack.processes.kill(name)
-            start = self._stack.start_web if name == "web" else lambda: self._stack.start_worker(name)
-            self._after(strike, start)
+            self._after(strike, lambda: self._start(name))
+
+    def _stop(self, strike: Strike) -> None:
+        """Have a worker end in good order; it is killed where that takes too long."""
+        if strike.worker not in self._down:
+            self._down.add(strike.worker)
+            self._stack.processes.send(strike.worker, signal.SIGTERM)
+            self._after(strike, lambda: self._start(strike.worker))
+
+    def _send_redis(self, number: signal.Signals) -> None:
+        if self._stack.server.process is not None:
+            self._stack.server.process.send_signal(number)
+
+    def _start(self, name: str) -> None:
+        self._stack.processes.kill(name)
+        self._down.discard(name)
+        if name == "web":
+            self._stack.start_web()
+        else:
+            self._stack.start_worker(name)
 
     def _send(self, name: str, number: signal.Signals) -> None:
-        if self._stack.processes.runs(name):
+        if name not in self._down:
             self._stack.processes.send(name, number)
 
     def _mend_line(self) -> None:
@@ -228,7 +259,8 @@ class Monkey:
         """A delivery that must be refused: signed long ago, or with another key."""
         world = self._stack.world
         (subscription,) = world.subscriptions.values()
-        event = {**self._stack.in_sandbox(lambda world: world.journal.events()[0]), "object_id": FORGED_ID}
+        newest = self._stack.in_sandbox(lambda world: next(iter(world.journal.newest_first())).event)
+        event = {**newest, "object_id": FORGED_ID}
         key = subscription.signature_key
         body = delivery_body(subscription.id, event)
         headers = delivery_headers(

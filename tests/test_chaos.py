@@ -1,0 +1,142 @@
+"""Anything is killed, paused or cut off at any time: nothing is lost, nothing is paid for twice.
+
+`pytest -m chaos` runs it. CHAOS_EVENTS says how many leads are made (300, bounded for CI; 2000 is the full
+form), CHAOS_SEEDS which seeds are played, with commas; without, one is drawn. A seed is in the test's name.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections import Counter
+
+import pytest
+from chaos_monkey import FORGED_ID, Line, Monkey, strikes_of
+from stack import lively_world, running
+
+from service import jobs, keys
+from service.check import check
+from service.enrichment import ACTIVE_STATES, State
+
+EVENTS = int(os.environ.get("CHAOS_EVENTS", "300"))
+SEEDS = [int(one) for one in os.environ.get("CHAOS_SEEDS", str(secrets.randbelow(10**6))).split(",")]
+SECONDS = max(15.0, EVENTS / 33)
+STRIKES_PER_SECOND = 2
+PATIENCE_SECONDS = 150.0
+WORKERS = ("worker-0", "worker-1", "worker-2")
+FIELDS = ("Industry", "Employee count", "Pitch")
+RULES = """
+version: 1
+defaults: {settle: 0s, timeout: 2s, attempts: 30, backoff: {first: 100ms, most: 1s}}
+rules:
+  - {name: Industry, object: lead, field: Industry}
+  - {name: Employee count, object: lead, field: Employee count}
+  - {name: Pitch, object: lead, field: Pitch, mode: overwrite}
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path, seed):
+    chance = random.Random(seed)  # noqa: S311  tests need repetition, not secrecy
+    strikes = strikes_of(chance, seconds=SECONDS, number=round(SECONDS * STRIKES_PER_SECOND), workers=WORKERS)
+    # half of the seeds must do without Close's event log
+    reconcile_every = chance.choice(["off", "5s"])
+    print(f"seed {seed}, {EVENTS} events, event log {reconcile_every}")  # noqa: T201  shown where it fails
+    for strike in strikes:
+        print(strike)  # noqa: T201
+    world = lively_world(latency_min_seconds=0.05, latency_max_seconds=0.4)
+    with running(tmp_path, rules=RULES, world=world, web=False, workers=0) as stack:
+        line = Line(stack.processes.environ["CLOSE_API_URL"])
+        with stack._background.entered(line.laid()) as url:
+            stack.processes.environ |= {
+                "CLOSE_API_URL": f"{url}/api/v1",
+                "RECONCILE_EVERY": reconcile_every,
+                "SHUTDOWN_GRACE": "0.2s",
+                "SIGNATURE_MAX_AGE": "5m",
+            }
+            stack.start_web()
+            for name in WORKERS:
+                stack.start_worker(name)
+            stack.wait_ready("web", *WORKERS)
+
+            leads, monkey = make_chaos(stack, line, strikes)
+            counts = all_ended(stack, total=len(leads) * len(FIELDS))
+            assert_nothing_lost(stack, leads)
+            assert world.calls.most_runs_of_a_field == 1, paid_twice(stack)
+            assert sum(counts.values()) == len(leads) * len(FIELDS)
+            assert stack.entries(FORGED_ID) == {}
+            assert set(monkey.answers) <= {401, 503, None}
+            assert_nothing_left(stack)
+            assert stack.ask(check).found == Counter()
+            stack.processes.check()
+            told = Counter(strike.kind for strike in strikes)
+            print("ended", counts, "requests", world.calls.requests, "runs", world.calls.ran)  # noqa: T201
+            print("struck", dict(told), "answers to forgeries", dict(monkey.answers))  # noqa: T201
+
+
+def make_chaos(stack, line, strikes):
+    """Leads made all the time, blows dealt in between; the leads' ids, once all is put right again."""
+    leads = []
+    monkey = Monkey(stack, line, workers=WORKERS)
+    for number in range(EVENTS):
+        monkey.plan(SECONDS * number / EVENTS, lambda: leads.append(stack.add_lead()["id"]))
+    for strike in strikes:
+        monkey.plan(strike.at_seconds, lambda strike=strike: monkey.deal(strike))
+    while (wait_seconds := monkey.act()) is not None:
+        time.sleep(wait_seconds)  # until the plan's next moment, not for a result
+    return leads, monkey
+
+
+def all_ended(stack, *, total):
+    """Wait until all enrichments are final; how many ended how. Fields that timed out are tried at once."""
+
+    def look():
+        if stack.redis.scard(keys.BREAKERS):
+            for field in FIELDS:
+                stack.redis.hset(keys.breaker(stack.world.field_named(field).id), "until_ms", 1)
+            stack.let_waits_end()
+        counts = stack.counts()
+        over = sum(counts.values()) >= total and not ACTIVE_STATES & counts.keys()
+        return counts if over else None
+
+    return stack.wait(look, seconds=PATIENCE_SECONDS)
+
+
+def assert_nothing_lost(stack, leads):
+    lost = {}
+    for lead_id in leads:
+        found = stack.entries(lead_id)
+        for field in FIELDS:
+            entry = found.get(field)
+            explained = entry is not None and entry.state.final and (entry.reason or entry.state is State.FILLED)
+            if not explained or stack.value(lead_id, field) is None:
+                lost[lead_id, field] = None if entry is None else (entry.state, entry.reason)
+    assert lost == {}
+
+
+def paid_twice(stack):
+    """The story of each field that was called twice."""
+    twice = [pair for pair, runs in stack.world.calls.ran_by_field.items() if runs > 1]
+    lines = []
+    for object_id, field_id in twice:
+        lines += [repr(call) for call in stack.calls(object_id) if call.field_id == field_id]
+        for entry in stack.entries(object_id).values():
+            if entry.field_id == field_id:
+                lines += [repr(fact) for fact in stack.ask(lambda ledger, entry=entry: ledger.story(entry.id))]
+    return "\n".join(lines)
+
+
+def assert_nothing_left(stack):
+    """RQ's queues and registries are empty, once the silence of dead workers' executions counts."""
+    for queue in jobs.QUEUES:
+        silent = stack.redis.zrange(jobs.started_key(queue), 0, -1)
+        if silent:
+            stack.redis.zadd(jobs.started_key(queue), dict.fromkeys(silent, 1.0), xx=True)
+    stack.wait(lambda: not rq_left(stack), seconds=20)
+
+
+def rq_left(stack):
+    return [key for key in stack.rq_leftovers() if not key.startswith(("rq:execution", "rq:dependents"))]
