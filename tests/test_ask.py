@@ -6,6 +6,7 @@ import datetime as dt
 import random
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import structlog
 from ledger_box import LedgerBox
@@ -16,7 +17,7 @@ from service.enrichment import State
 from service.knowledge import Knowledge
 from service.rules import Budget, ObjectType, OnExhausted, Rule, RuleBook
 from service.transitions import Postponement, Settlement
-from workers.ask import LEAVE_LASTS_SECONDS, ask
+from workers.ask import LEAVE_LASTS_SECONDS, LOOK_LASTS_SECONDS, ask
 from workers.preflight import Ask
 from workers.reply import Reply
 from workers.tools import Progress, Tools
@@ -47,6 +48,21 @@ class Close:
         return Reply(status=200, headers={"content-type": "application/json"}, body=FOUND)
 
 
+class Records:
+    """The record as it is when it is read: nobody has typed anything yet."""
+
+    def __init__(self):
+        self.typed = {}
+        self.reads = 0
+
+    async def read(self, **_):
+        self.reads += 1
+        record = {"id": "lead_1"} | self.typed
+        return Reply(
+            status=200, headers={"content-type": "application/json"}, body=msgspec.json.encode(record)
+        )
+
+
 class Pace:
     """Lets every call go after a while."""
 
@@ -75,12 +91,13 @@ class Asking:
         self.clock = Clock()
         self.close = Close()
         self.pace = Pace(self.clock)
+        self.records = Records()
         self.rule = Rule(name="Industry", object_type=ObjectType.LEAD, field="Industry")
         book = RuleBook(rules=(self.rule,), budget=budget)
         self.tools = Tools(
             ledger=self.box.ledger,
             api=self.close,
-            records=None,
+            records=self.records,
             pace=self.pace,
             zone=dt.UTC,
             own_api_key_id=None,
@@ -178,3 +195,26 @@ async def test_only_a_trial_goes_although_calls_are_halted_and_one_that_is_answe
     asking.progress.trial = True
     assert (await asking.ask()).state is State.FILLED
     assert await asking.box.ledger.brakes.halted() is None
+
+
+async def test_after_a_long_wait_for_its_turn_the_record_is_looked_at_once_more(asking):
+    asking.pace.wait_seconds = LOOK_LASTS_SECONDS + 0.001
+    assert (await asking.ask()).state is State.FILLED
+    assert (asking.records.reads, asking.close.calls) == (1, 1)
+
+
+async def test_a_value_typed_while_a_call_waited_for_its_turn_spares_the_call(asking):
+    asking.pace.wait_seconds = LOOK_LASTS_SECONDS + 0.001
+    entry = await asking.box.plan()
+    asking.records.typed = {f"custom.{entry.field_id}": "Logistics"}
+    asking.claim = await asking.box.claim(entry.id)
+    then = await ask(asking.claim, asking.rule, Ask(), asking.tools, asking.progress)
+    assert then.state is State.KEPT
+    assert asking.close.calls == 0
+    assert await asking.spent("2026-11-23") == 0
+
+
+async def test_a_short_wait_for_its_turn_needs_no_second_look(asking):
+    asking.pace.wait_seconds = LOOK_LASTS_SECONDS
+    assert (await asking.ask()).state is State.FILLED
+    assert asking.records.reads == 0

@@ -237,7 +237,8 @@ def test_show_as_json_has_every_attribute_of_an_entry_and_its_story(stack):
     assert set(found) == {"Industry", "Pitch"}
     assert [set(entry) for entry in found.values()] == [{*Entry.__slots__, "story"}] * 2
     assert found["Industry"]["value"] == stack.value(stack.lead_id, "Industry")
-    assert [fact["state"] for fact in found["Industry"]["story"]] == ["calling", "filled"]
+    # a worker that has just started may wait a moment for Close's fields first
+    assert [fact["state"] for fact in found["Industry"]["story"]][-2:] == ["calling", "filled"]
 
 
 def test_show_tells_the_story_of_a_record_and_of_one_enrichment(stack):

@@ -15,6 +15,8 @@ from service.cli.main import main
 from service.enrichment import State
 from service.settings import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 RULES = """
 version: 1
 defaults: {settle: 0s}

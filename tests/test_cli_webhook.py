@@ -20,6 +20,8 @@ from service.sandbox.options import DEMO_API_KEY
 from service.sandbox.server import serve_sandbox
 from service.settings import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 # nobody listens there
 PUBLIC_URL = "http://127.0.0.1:9"
 HERE = f"{PUBLIC_URL}/webhooks/close"

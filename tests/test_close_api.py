@@ -550,6 +550,8 @@ def test_an_address_that_cannot_be_one_is_refused(base_url):
 
 async def test_no_log_line_and_no_repr_shows_the_key(serve, connect, caplog):
     caplog.set_level(logging.DEBUG)
+    # whatever an earlier test has configured
+    caplog.set_level(logging.DEBUG, logger="httpcore")
     server = await serve(answering(OK))
     api = connect(server.url)
     reply = await enrich(api)

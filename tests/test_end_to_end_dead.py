@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 from receiver_box import Receiver, sample_event, save_schemas
 from stack import lively_world, running
@@ -15,6 +16,8 @@ from service.sandbox.faults import FaultRule
 from service.sandbox.fields import FieldSpec
 from service.sandbox.ids import named_id
 from service.scripts import script_text
+
+pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1

@@ -7,6 +7,7 @@ import signal
 import urllib.error
 import urllib.request
 
+import pytest
 from stack import lively_world, running
 
 from service.sandbox.delivery import delivery_headers
@@ -14,6 +15,8 @@ from service.sandbox.faults import FaultRule
 from service.sandbox.fields import FieldSpec
 from service.sandbox.ids import named_id
 from service.sandbox.options import DEMO_API_KEY
+
+pytestmark = pytest.mark.slow
 
 CHOICES = ("Zirconia Widgets", "Obsidian Gadgets")
 FIELDS = tuple(

@@ -13,6 +13,8 @@ from service.sandbox.fields import FieldSpec
 from service.sandbox.ids import named_id
 from service.sandbox.options import DEMO_API_KEY, Limit
 
+pytestmark = pytest.mark.slow
+
 # what goes wrong with the first call, or every call: (fault, its count, more of the rule),
 # then the final state, requests that reached Close, runs, and credits charged
 ONCE = 1

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 
+import pytest
 from stack import lively_world, running
 
 from service import keys
 from service.enrichment import State
+
+pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1

@@ -12,6 +12,8 @@ from stack import lively_world, running
 from service import jobs
 from service.enrichment import State
 
+pytestmark = pytest.mark.slow
+
 RULES = """
 version: 1
 defaults: {settle: 0s, timeout: 20s}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from ledger_box import LedgerBox, event, wanted
 from money_box import (
     AFTER_SAVING,
@@ -27,6 +28,8 @@ from service.held import count_held, held, release
 from service.rules import Burst
 from service.sandbox.faults import FaultRule
 from service.sandbox.values import find_value
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_call_in_five_that_ends_unclearly_after_saving_is_not_made_again(tmp_path):

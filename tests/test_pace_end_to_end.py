@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from stack import lively_world, running
 
 from service.sandbox.control import add_invented_leads
 from service.sandbox.options import Limit
+
+pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1

@@ -13,7 +13,9 @@ from service.rules import Mode, ObjectType, OnExhausted
 from service.transitions import Postponement, Settlement
 from workers.budget import windows_of
 from workers.conclusion import HALTED_DELAY_SECONDS, conclude
+from workers.look import look
 from workers.outcome import judge
+from workers.preflight import Ask
 from workers.ratelimit_header import parse_rate_limit
 from workers.reply import Reply
 from workers.spread_word import spread_word
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from service.ledger import Claim, Permission
     from service.rules import Rule
     from workers.budget import Window
-    from workers.preflight import Ask
     from workers.throttle import Permit
     from workers.tools import Progress, Tools
 
@@ -32,6 +33,9 @@ PATIENT_WAIT_SECONDS = 3.0
 
 LEAVE_LASTS_SECONDS = 5.0
 """Older leave is not used: whoever was paused for long may have been taken over, and must not call."""
+
+LOOK_LASTS_SECONDS = 15.0
+"""After a longer wait for its turn, the record is looked at once more: somebody may have typed a value."""
 
 TRIAL_GRACE_SECONDS = 15.0
 """A trial call of a broken field also has to connect, and its end to be written down, before another one."""
@@ -108,41 +112,50 @@ async def _leave_to_go(
     """
     entry = claim.entry
     while True:
-        for only_ask in (True, False):
-            if not only_ask:
-                turn = await tools.pace.permit(bulk=entry.queue == BULK_QUEUE)
-            # the wait for its turn may have lasted into another day
+        permission, windows = await _permission(claim, rule, wish, tools, progress, only_ask=True)
+        if permission.verdict == "go":
+            looked_ms = tools.now_ms()
+            turn = await tools.pace.permit(bulk=entry.queue == BULK_QUEUE)
+            if tools.now_ms() - looked_ms > LOOK_LASTS_SECONDS * 1000:
+                again = await look(claim, rule, tools)
+                if not isinstance(again, Ask):
+                    await tools.pace.used(turn)
+                    return again
+                wish = again
             asked_ms = tools.now_ms()
-            windows = windows_of(tools.knowledge().rulebook, rule, now_ms=asked_ms, zone=tools.zone)
-            progress.charges = tuple(
-                Charge(key=one.key, limit=one.limit, expires_ms=one.expires_ms) for one in windows
-            )
-            permission = await tools.ledger.permit_call(
-                claim,
-                group=ENRICH_GROUP,
-                value_before=wish.value_before,
-                charges=progress.charges,
-                despite_halt=progress.trial,
-                only_ask=only_ask,
-                trial_seconds=rule.timeout_seconds + TRIAL_GRACE_SECONDS,
-            )
-            if not only_ask:
-                await tools.pace.used(turn)
-            if permission.verdict != "go":
-                break
+            permission, windows = await _permission(claim, rule, wish, tools, progress, only_ask=False)
+            await tools.pace.used(turn)
+            if permission.verdict == "go":
+                if tools.now_ms() - asked_ms <= LEAVE_LASTS_SECONDS * 1000:
+                    return _Leave(attempt=permission.attempt, turn=turn)
+                reason = "the worker was paused before the call"
+                return Postponement(reason=reason, uncalled=True, unattempted=True)
         if permission.verdict == "fenced":
             tools.log.info("taken over by another worker", enrichment=entry.id)
             return None
-        if permission.verdict == "parked" and permission.wait_seconds <= PATIENT_WAIT_SECONDS:
-            await asyncio.sleep(_spread(permission.wait_seconds, tools))
-            continue
-        if permission.verdict != "go":
+        if permission.verdict != "parked" or permission.wait_seconds > PATIENT_WAIT_SECONDS:
             return _not_now(permission, windows, entry.field_name, tools)
-        if tools.now_ms() - asked_ms > LEAVE_LASTS_SECONDS * 1000:
-            return Postponement(
-                reason="the worker was paused before the call", uncalled=True, unattempted=True
-            )
-        return _Leave(attempt=permission.attempt, turn=turn)
+        await asyncio.sleep(_spread(permission.wait_seconds, tools))
+
+
+async def _permission(
+    claim: Claim, rule: Rule, wish: Ask, tools: Tools, progress: Progress, *, only_ask: bool
+) -> tuple[Permission, tuple[Window, ...]]:
+    """Ask the ledger, with the budgets of this moment: the wait may have lasted into another day."""
+    windows = windows_of(tools.knowledge().rulebook, rule, now_ms=tools.now_ms(), zone=tools.zone)
+    progress.charges = tuple(
+        Charge(key=one.key, limit=one.limit, expires_ms=one.expires_ms) for one in windows
+    )
+    permission = await tools.ledger.permit_call(
+        claim,
+        group=ENRICH_GROUP,
+        value_before=wish.value_before,
+        charges=progress.charges,
+        despite_halt=progress.trial,
+        only_ask=only_ask,
+        trial_seconds=rule.timeout_seconds + TRIAL_GRACE_SECONDS,
+    )
+    return permission, windows
 
 
 def _not_now(
