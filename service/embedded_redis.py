@@ -50,10 +50,14 @@ class EmbeddedRedis:
         data_dir: where it keeps its data; it must exist. What is there is read at start.
         port: a TCP port on 127.0.0.1 as well; None for the socket only.
         binary: the server; `server_binary()` if None.
+        fsync: when it forces writes to the disk: `everysec`, or `always`, before it answers.
     """
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, binary: str | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, binary: str | None = None, fsync: str = "everysec"
+    ) -> None:
         self._data_dir = data_dir
+        self._fsync = fsync
         self._port = port
         self._binary = binary or server_binary()
         # a socket's path may have about 100 bytes, and data directories can be deep
@@ -79,7 +83,7 @@ class EmbeddedRedis:
                     self._binary,
                     *("--port", str(self._port or 0), "--bind", "127.0.0.1"),
                     *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-                    *("--dir", str(self._data_dir), "--appendonly", "yes", "--appendfsync", "everysec"),
+                    *("--dir", str(self._data_dir), "--appendonly", "yes", "--appendfsync", self._fsync),
                     *("--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
                 ],
                 stdout=log,

@@ -1,4 +1,4 @@
-"""What strikes a running stack in the chaos suite: a plan of blows made from a seed, and the hand that deals them."""
+"""What strikes a running stack in the chaos suite: blows planned from a seed, and the hand dealing them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import signal
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ class Strike:
     count: int
 
 
-def strikes_of(random: Random, *, seconds: float, number: int, workers: tuple[str, ...]) -> tuple[Strike, ...]:
+def strikes_of(
+    random: Random, *, seconds: float, number: int, workers: tuple[str, ...]
+) -> tuple[Strike, ...]:
     """A plan: each kind at least once, the rest by chance, in the order of time.
 
     Args:
@@ -91,7 +94,7 @@ class Line:
     def __init__(self, target: str) -> None:
         self._target = target.removeprefix("http://").split("/")[0].split(":")
         self._port = 0
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._open: set[asyncio.Transport] = set()
         self._carried: set[asyncio.Task[None]] = set()
 
@@ -106,27 +109,39 @@ class Line:
 
     async def mend(self) -> None:
         """Carry calls from now on."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
+            self._listener.settimeout(0.0)
+            self._port = self._listener.getsockname()[1]
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def cut(self) -> None:
         """Refuse connections, and drop those that are open."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for transport in self._open:
-            transport.abort()
-        if self._carried:
-            await asyncio.wait(self._carried)
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        while self._carried:
+            for transport in self._open:
+                transport.abort()
+            await asyncio.wait(self._carried, timeout=0.05)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._carried.add(task)
-        ends = [writer.transport]
-        self._open.add(writer.transport)
+    def _accept(self, listener: socket.socket) -> None:
+        # by hand: a server of asyncio's that is closed forgets, unclosed, what it has just accepted
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = listener.accept()
+                task = asyncio.create_task(self._carry(connection))
+                self._carried.add(task)
+                task.add_done_callback(self._carried.discard)
+
+    async def _carry(self, connection: socket.socket) -> None:
+        ends: list[asyncio.Transport] = []
         try:
             with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(sock=connection)
+                ends.append(writer.transport)
+                self._open.add(writer.transport)
                 there, back = await asyncio.open_connection(*self._target)
                 ends.append(back.transport)
                 self._open.add(back.transport)
@@ -135,7 +150,6 @@ class Line:
             for transport in ends:
                 transport.abort()
                 self._open.discard(transport)
-            self._carried.discard(task)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,6 +158,15 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
     # one side has hung up: nothing that the other one says is heard any more
     raise ConnectionResetError
+
+
+def sync_always(stack: Stack) -> None:
+    """Have Redis answer only after its append-only file is synced.
+
+    One that syncs every second answers before it has written anything while a sync is slow; killed then, it
+    forgets what it has answered, and nobody could keep a promise on it.
+    """
+    stack.redis.config_set("appendfsync", "always")
 
 
 class Monkey:
@@ -181,37 +204,20 @@ class Monkey:
 
     def deal(self, strike: Strike) -> None:
         """Deal one blow."""
-        match strike.kind:
-            case "kill web":
-                self._kill("web", strike)
-            case "kill worker":
-                self._kill(strike.worker, strike)
-            case "kill redis":
-                if self._stack.server.process is not None:
-                    self._stack.server.kill()
-                    self._after(strike, self._stack.server.start)
-            case "pause worker":
-                self._send(strike.worker, signal.SIGSTOP)
-                self._after(strike, lambda: self._send(strike.worker, signal.SIGCONT))
-            case "stop worker":
-                self._stop(strike)
-            case "pause web":
-                self._send("web", signal.SIGSTOP)
-                self._after(strike, lambda: self._send("web", signal.SIGCONT))
-            case "pause redis":
-                self._send_redis(signal.SIGSTOP)
-                self._after(strike, lambda: self._send_redis(signal.SIGCONT))
-            case "cut line":
-                self._on_line(self._line.cut)
-                self._line_back_at = max(self._line_back_at, self._now() + strike.lasts_seconds)
-                self._after(strike, self._mend_line)
-            case "faults":
-                fault = FaultRule(kind=strike.fault, group=ENRICH, count=strike.count)
-                self._stack.in_sandbox(lambda world: world.faults.add(fault))
-            case "forge" | "skew":
-                self._post(skewed=strike.kind == "skew")
-            case other:
-                raise ValueError(f"unknown kind {other!r}")
+        deals = {
+            "kill web": lambda: self._kill("web", strike),
+            "kill worker": lambda: self._kill(strike.worker, strike),
+            "kill redis": lambda: self._kill_redis(strike),
+            "stop worker": lambda: self._stop(strike),
+            "pause web": lambda: self._pause(strike, lambda number: self._send("web", number)),
+            "pause worker": lambda: self._pause(strike, lambda number: self._send(strike.worker, number)),
+            "pause redis": lambda: self._pause(strike, self._send_redis),
+            "cut line": lambda: self._cut_line(strike),
+            "faults": lambda: self._add_faults(strike),
+            "forge": lambda: self._post(skewed=False),
+            "skew": lambda: self._post(skewed=True),
+        }
+        deals[strike.kind]()
 
     def _now(self) -> float:
         return time.monotonic() - self._begun
@@ -231,6 +237,28 @@ class Monkey:
             self._down.add(strike.worker)
             self._stack.processes.send(strike.worker, signal.SIGTERM)
             self._after(strike, lambda: self._start(strike.worker))
+
+    def _kill_redis(self, strike: Strike) -> None:
+        if self._stack.server.process is not None:
+            self._stack.server.kill()
+            self._after(strike, self._start_redis)
+
+    def _start_redis(self) -> None:
+        self._stack.server.start()
+        sync_always(self._stack)
+
+    def _pause(self, strike: Strike, send: Callable[[signal.Signals], None]) -> None:
+        send(signal.SIGSTOP)
+        self._after(strike, lambda: send(signal.SIGCONT))
+
+    def _cut_line(self, strike: Strike) -> None:
+        self._on_line(self._line.cut)
+        self._line_back_at = max(self._line_back_at, self._now() + strike.lasts_seconds)
+        self._after(strike, self._mend_line)
+
+    def _add_faults(self, strike: Strike) -> None:
+        fault = FaultRule(kind=strike.fault, group=ENRICH, count=strike.count)
+        self._stack.in_sandbox(lambda world: world.faults.add(fault))
 
     def _send_redis(self, number: signal.Signals) -> None:
         if self._stack.server.process is not None:

@@ -1,7 +1,8 @@
 """Anything is killed, paused or cut off at any time: nothing is lost, nothing is paid for twice.
 
 `pytest -m chaos` runs it. CHAOS_EVENTS says how many leads are made (300, bounded for CI; 2000 is the full
-form), CHAOS_SEEDS which seeds are played, with commas; without, one is drawn. A seed is in the test's name.
+form), CHAOS_SEEDS which seeds are played, with commas; without, one is drawn. What was played is printed
+where it fails; the same seed deals the same blows at the same moments.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import time
 from collections import Counter
 
 import pytest
-from chaos_monkey import FORGED_ID, Line, Monkey, strikes_of
+from chaos_monkey import FORGED_ID, Line, Monkey, strikes_of, sync_always
 from stack import lively_world, running
 
 from service import jobs, keys
 from service.check import check
-from service.enrichment import ACTIVE_STATES, State
+from service.enrichment import ACTIVE_STATES, State, entry_of_job
+from service.redis_text import texts
 
 EVENTS = int(os.environ.get("CHAOS_EVENTS", "300"))
-SEEDS = [int(one) for one in os.environ.get("CHAOS_SEEDS", str(secrets.randbelow(10**6))).split(",")]
+SEEDS = [int(one) for one in os.environ.get("CHAOS_SEEDS", "").split(",") if one] or [None]
 SECONDS = max(15.0, EVENTS / 33)
 STRIKES_PER_SECOND = 2
 PATIENCE_SECONDS = 150.0
@@ -29,7 +31,7 @@ WORKERS = ("worker-0", "worker-1", "worker-2")
 FIELDS = ("Industry", "Employee count", "Pitch")
 RULES = """
 version: 1
-defaults: {settle: 0s, timeout: 2s, attempts: 30, backoff: {first: 100ms, most: 1s}}
+defaults: {settle: 0s, timeout: 3s, attempts: 30, backoff: {first: 100ms, most: 1s}}
 rules:
   - {name: Industry, object: lead, field: Industry}
   - {name: Employee count, object: lead, field: Employee count}
@@ -40,14 +42,16 @@ rules:
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path, seed):
+    # not drawn at import: the processes of a parallel run must agree about which tests there are
+    seed = secrets.randbelow(10**6) if seed is None else seed
     chance = random.Random(seed)  # noqa: S311  tests need repetition, not secrecy
     strikes = strikes_of(chance, seconds=SECONDS, number=round(SECONDS * STRIKES_PER_SECOND), workers=WORKERS)
-    # half of the seeds must do without Close's event log
+    # half of the seeds do without Close's event log
     reconcile_every = chance.choice(["off", "5s"])
     print(f"seed {seed}, {EVENTS} events, event log {reconcile_every}")  # noqa: T201  shown where it fails
     for strike in strikes:
         print(strike)  # noqa: T201
-    world = lively_world(latency_min_seconds=0.05, latency_max_seconds=0.4)
+    world = lively_world(latency_min_seconds=0.2, latency_max_seconds=1.4)
     with running(tmp_path, rules=RULES, world=world, web=False, workers=0) as stack:
         line = Line(stack.processes.environ["CLOSE_API_URL"])
         with stack._background.entered(line.laid()) as url:
@@ -57,6 +61,7 @@ def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path, seed):
                 "SHUTDOWN_GRACE": "0.2s",
                 "SIGNATURE_MAX_AGE": "5m",
             }
+            sync_always(stack)
             stack.start_web()
             for name in WORKERS:
                 stack.start_worker(name)
@@ -95,14 +100,25 @@ def all_ended(stack, *, total):
 
     def look():
         if stack.redis.scard(keys.BREAKERS):
-            for field in FIELDS:
-                stack.redis.hset(keys.breaker(stack.world.field_named(field).id), "until_ms", 1)
-            stack.let_waits_end()
+            end_pauses(stack)
         counts = stack.counts()
         over = sum(counts.values()) >= total and not ACTIVE_STATES & counts.keys()
         return counts if over else None
 
     return stack.wait(look, seconds=PATIENCE_SECONDS)
+
+
+def end_pauses(stack):
+    """As if the pause of fields that timed out were over. Unclear calls are read back no earlier for that."""
+    for field in FIELDS:
+        field_id = stack.world.field_named(field).id
+        stack.redis.delete(keys.breaker(field_id))
+        stack.redis.srem(keys.BREAKERS, field_id)
+    for queue in jobs.QUEUES:
+        for job_id in texts(stack.redis.zrange(jobs.scheduled_key(queue), 0, -1)):
+            reason = stack.redis.hget(keys.entry(entry_of_job(job_id)), "reason") or b""
+            if reason.startswith(b"calls for "):
+                stack.redis.zadd(jobs.scheduled_key(queue), {job_id: 1.0}, xx=True)
 
 
 def assert_nothing_lost(stack, leads):
@@ -111,9 +127,12 @@ def assert_nothing_lost(stack, leads):
         found = stack.entries(lead_id)
         for field in FIELDS:
             entry = found.get(field)
-            explained = entry is not None and entry.state.final and (entry.reason or entry.state is State.FILLED)
-            if not explained or stack.value(lead_id, field) is None:
-                lost[lead_id, field] = None if entry is None else (entry.state, entry.reason)
+            explained = (
+                entry is not None and entry.state.final and (entry.reason or entry.state is State.FILLED)
+            )
+            # a call that was paid for, and that the ledger does not count, would be lost to the price list
+            if not explained or stack.value(lead_id, field) is None or entry.calls < 1:
+                lost[lead_id, field] = None if entry is None else (entry.state, entry.reason, entry.calls)
     assert lost == {}
 
 
@@ -125,7 +144,9 @@ def paid_twice(stack):
         lines += [repr(call) for call in stack.calls(object_id) if call.field_id == field_id]
         for entry in stack.entries(object_id).values():
             if entry.field_id == field_id:
-                lines += [repr(fact) for fact in stack.ask(lambda ledger, entry=entry: ledger.story(entry.id))]
+                lines += [
+                    repr(fact) for fact in stack.ask(lambda ledger, entry=entry: ledger.story(entry.id))
+                ]
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def run_up(data_dir: Path) -> None:
         if settings.redis_url is None:
             try:
                 data_dir.mkdir(parents=True, exist_ok=True)
-                server = stack.enter_context(EmbeddedRedis(data_dir.absolute()))
+                server = stack.enter_context(EmbeddedRedis(data_dir.absolute(), fsync="always"))
             except NoServerError as error:
                 give_up(str(error))
             except OSError as error:
