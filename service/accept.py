@@ -16,6 +16,7 @@ import msgspec
 from redis.exceptions import NoScriptError, RedisError
 
 from service import jobs, keys
+from service.costs import price_list
 from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_id
 from service.rules import Priority
 from service.scripts import script_text
@@ -151,7 +152,7 @@ class Accepter:
             jobs.scheduled_key(jobs.BULK_QUEUE),
             keys.HELD,
             keys.BURST,
-            self._price_list(),
+            price_list(self._clock(), self._zone),
             keys.ATTENTION,
         ]
         for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
@@ -161,9 +162,6 @@ class Accepter:
             Accepted(rule=item.rule, enrichment=one, result=answer.decode())
             for one, item, answer in zip(ids, enrichments, answers, strict=True)
         ]
-
-    def _price_list(self) -> str:
-        return keys.cost(dt.datetime.fromtimestamp(self._clock(), self._zone).date().isoformat())
 
     async def _share_a_trip(self, script_keys: list[str], args: list[Any]) -> list[bytes]:
         waiting = _Waiting(script_keys, args, asyncio.get_running_loop().create_future())

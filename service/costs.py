@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ from service.enrichment import State
 from service.redis_text import raw_hash
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Mapping
 
     from redis.asyncio import Redis
@@ -44,6 +44,16 @@ class Cost:
     rule: str
     field: str
     counts: Mapping[str, int]
+
+
+def price_list(now_seconds: float, zone: dt.tzinfo) -> str:
+    """The key of the price list of the day that a moment falls on.
+
+    Args:
+        now_seconds: Unix seconds.
+        zone: where days begin.
+    """
+    return keys.cost(dt.datetime.fromtimestamp(now_seconds, zone).date().isoformat())
 
 
 async def read_costs(redis: Redis, days: Iterable[dt.date]) -> list[Cost]:

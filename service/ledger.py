@@ -17,7 +17,7 @@ import msgspec
 from service import jobs, keys
 from service.accept import GRACE_MS
 from service.brakes import Brakes, BreakerPolicy
-from service.costs import METRIC_OF_STATE
+from service.costs import METRIC_OF_STATE, price_list
 from service.enrichment import (
     ENTRY_VERSION,
     RETENTION_SECONDS,
@@ -179,7 +179,7 @@ class Ledger:
                 keys.HALT,
                 keys.park(group),
                 keys.breaker(claim.entry.field_id),
-                self._price_list(),
+                price_list(self._clock(), self._zone),
                 *(charge.key for charge in charges),
             ],
             args=[
@@ -231,7 +231,7 @@ class Ledger:
                 jobs.ALL_QUEUES_KEY,
                 jobs.queue_key(entry.queue),
                 jobs.scheduled_key(entry.queue),
-                self._price_list(),
+                price_list(self._clock(), self._zone),
                 keys.breaker(entry.field_id),
                 keys.BREAKERS,
                 keys.ATTENTION,
@@ -308,7 +308,7 @@ class Ledger:
                 jobs.ALL_QUEUES_KEY,
                 jobs.queue_key(entry.queue),
                 jobs.scheduled_key(entry.queue),
-                self._price_list(),
+                price_list(self._clock(), self._zone),
                 keys.breaker(entry.field_id),
                 keys.BREAKERS,
                 keys.HELD,
@@ -318,10 +318,6 @@ class Ledger:
             args=[msgspec.json.encode(wish), *self._template],
         )
         return bool(answer == b"postponed")
-
-    def _price_list(self) -> str:
-        """Today's price list."""
-        return keys.cost(dt.datetime.fromtimestamp(self._clock(), self._zone).date().isoformat())
 
     async def wake(self, of_entry: str) -> bool:
         """Let an enrichment that waits for others of its record run at once; False where it does not wait."""

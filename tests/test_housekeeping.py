@@ -119,13 +119,13 @@ async def test_two_housekeepers_at_once_move_each_job_once(box, keeper, other):
 
 
 async def test_one_housekeeper_at_a_time_has_the_lease(box, keeper, other):
-    assert await keeper._have_lease()
-    assert await keeper._have_lease()
-    assert not await other._have_lease()
+    assert await keeper._lease.take()
+    assert await keeper._lease.take()
+    assert not await other._lease.take()
     assert 0 < await box.redis.ttl(keys.HOUSEKEEPER) <= LEASE_SECONDS
     await box.redis.delete(keys.HOUSEKEEPER)
-    assert await other._have_lease()
-    assert not await keeper._have_lease()
+    assert await other._lease.take()
+    assert not await keeper._lease.take()
 
 
 async def test_it_goes_on_whatever_goes_wrong(box, keeper, log, monkeypatch):

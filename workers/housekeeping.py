@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 
 from service import jobs, keys
 from service.enrichment import ENTRY_VERSION, State
-from service.redis_text import text, texts
+from service.redis_text import texts
 from service.scripts import script_text
 from service.transitions import Postponement
 from workers.conclusion import READ_BACK_DELAY_SECONDS
+from workers.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class Housekeeper:
     ) -> None:
         self._ledger = ledger
         self._redis: Redis = ledger.redis
-        self._worker = worker
+        self._lease = Lease(self._redis, key=keys.HOUSEKEEPER, owner=worker, seconds=LEASE_SECONDS)
         self._clock = clock
         self._log = log
         self._restore = self._redis.register_script(script_text("restore", package="workers"))
@@ -59,25 +60,16 @@ class Housekeeper:
         finally:
             # the next worker need not wait for the lease to run out
             with contextlib.suppress(RedisError):
-                if await self._have_lease():
-                    await self._redis.delete(keys.HOUSEKEEPER)
+                await self._lease.give_up()
 
     async def _tick_if_mine(self) -> None:
         try:
-            if await self._have_lease():
+            if await self._lease.take():
                 await self.tick()
         except RedisError as error:
             self._log.warning("housekeeping waits for Redis", error=type(error).__name__)
         except Exception:  # noqa: BLE001  nothing would move any more if this ended
             self._log.exception("housekeeping went wrong and goes on")
-
-    async def _have_lease(self) -> bool:
-        if await self._redis.set(keys.HOUSEKEEPER, self._worker, ex=LEASE_SECONDS, nx=True):
-            return True
-        holder = await self._redis.get(keys.HOUSEKEEPER)
-        if holder is None or text(holder) != self._worker:
-            return False
-        return bool(await self._redis.expire(keys.HOUSEKEEPER, LEASE_SECONDS))
 
     async def tick(self) -> None:
         """Do what is due now."""
