@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from service import keys
 from service.accept import StoreUnavailableError
 from service.event import Unparseable, parse_event
-from service.planning import Ignored, Plan, plan
+from service.planning import Ignored
 from service.quarantine import quarantine
 from service.signature import UNKNOWN_KEY, Refused, verify
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from service.accept import Accepter
     from service.event import Event
     from service.knowledge import Knowledge
+    from service.planning import Plan
     from service.signature import SignatureKey, Verified
 
 PATIENCE_SECONDS = 1.2
@@ -187,13 +188,7 @@ class Intake:
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:
         """What the rules make of an event."""
-        return plan(
-            event,
-            bindings=knowledge.bindings,
-            organization_id=knowledge.organization_id or "",
-            own_api_key_id=self._own_api_key_id,
-            schemas=knowledge.schemas,
-        )
+        return knowledge.plan(event, own_api_key_id=self._own_api_key_id)
 
     async def work_off_backlog(self, learn: Callable[[], Awaitable[None]]) -> None:
         """Plan what came in before Close's fields were known, until cancelled.

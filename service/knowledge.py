@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.binding import Bindings, bind
+from service.planning import plan
 from service.rules import ObjectType, Rule, RuleBook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from service.event import Event
+    from service.planning import Ignored, Plan
     from service.schema import Schema
 
 
@@ -45,6 +48,21 @@ class Knowledge:
         """The organization that the API key belongs to, or None while no schema names it."""
         named = (schema.organization_id for schema in self.schemas.values())
         return next((organization_id for organization_id in named if organization_id), None)
+
+    def plan(self, event: Event, *, own_api_key_id: str | None) -> Plan | Ignored:
+        """What the rules make of an event; see `service.planning.plan`.
+
+        Args:
+            event: what happened.
+            own_api_key_id: our API key's id, whose updates are ours; None when it is not known.
+        """
+        return plan(
+            event,
+            bindings=self.bindings,
+            organization_id=self.organization_id or "",
+            own_api_key_id=own_api_key_id,
+            schemas=self.schemas,
+        )
 
     def rule(self, name: str) -> Rule | None:
         """The rule of that name, or None."""

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from service.rules import Mode, ObjectType
-from workers.close_api import CloseApi, _detail, _failure_kind
+from workers.close_api import CloseApi
+from workers.close_http import _detail, _failure_kind
 from workers.outcome import Ambiguous, Retry, judge
 from workers.reply import Failure, FailureKind, Reply
 
@@ -343,7 +344,7 @@ async def test_a_request_that_is_not_taken_is_a_write_timeout(connect):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         api = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", write_timeout_seconds=0.05)
         content = b"x" * 50_000_000
-        result = await api._request("POST", api._url("/x/"), content=content, timeout_seconds=5)
+        result = await api.request("POST", "/x/", content=content, timeout_seconds=5)
     assert result.kind is FailureKind.WRITE_TIMEOUT
 
 

@@ -22,7 +22,7 @@ from receiver_box import (
 )
 from waiting import wait_until
 
-from service import intake, jobs, keys
+from service import intake, jobs, keys, knowledge
 from service.cli import serve
 from service.embedded_redis import EmbeddedRedis
 from service.enrichment import entry_id
@@ -195,14 +195,14 @@ def test_a_kept_event_that_redis_refuses_waits_without_holding_up_the_others(red
 @pytest.mark.parametrize("way", ["live", "kept"])
 def test_an_event_that_trips_over_a_mistake_of_ours_is_kept_for_a_person(redis_url, monkeypatch, way):
     save_schemas(redis_url)
-    plan = intake.plan
+    plan = knowledge.plan
 
     def trip(event, **options):
         if event.id == "ev_1":
             raise ZeroDivisionError("Marisol Venn")
         return plan(event, **options)
 
-    monkeypatch.setattr(intake, "plan", trip)
+    monkeypatch.setattr(knowledge, "plan", trip)
     with redis.Redis.from_url(redis_url) as client, Receiver(redis_url) as receiver:
         if way == "live":
             answer = receiver.post(new_event(1))

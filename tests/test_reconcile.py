@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sandbox_box import START
 from waiting import eventually
 
-from service import jobs, keys
+from service import jobs, keys, knowledge
 from service.accept import StoreUnavailableError
 from service.enrichment import State
 from service.event import parse_log_event
@@ -20,7 +20,7 @@ from service.planning import plan
 from service.sandbox.faults import FaultRule
 from service.sandbox.ids import event_time
 from service.tasks import cancel_all
-from workers import close_api, reconcile
+from workers import close_api
 from workers.log_reader import TRIES
 from workers.log_report import Findings
 from workers.log_walk import FIRST_LOOK_BACK
@@ -375,14 +375,14 @@ async def test_more_than_the_burst_guard_allows_is_held_for_a_person(async_redis
 async def test_an_event_that_trips_the_planning_does_not_hide_the_others(async_redis, monkeypatch):
     async with reconciling(async_redis, rules=LEAD_RULE) as box:
         broken, lead = box.add_lead(), box.add_lead()
-        real = reconcile.plan
+        real = knowledge.plan
 
         def tripping(event, **options):
             if event.object_id == broken["id"]:
                 raise ZeroDivisionError
             return real(event, **options)
 
-        monkeypatch.setattr(reconcile, "plan", tripping)
+        monkeypatch.setattr(knowledge, "plan", tripping)
         report = await walk(box)
         assert report.total == Findings(events=2, matched=1, missed=1, planned=1, unreadable=1)
         assert await box.entries() == [box.entry_of(lead["id"])]

@@ -1,128 +1,33 @@
-"""Calls to Close's API. A reply or a transport failure comes back as data; only cancellation is raised.
+"""Calls to Close's API, one method each. What carries them, and what comes back, is `workers.close_http`.
 
-Sources: https://developer.close.com/api/overview/api-key-authentication (HTTP Basic, the key is the user) and
-the pages field-enrichment, leads, contacts, webhooks and custom-field-schemas in https://developer.close.com/api/resources.
-
-An httpx pool scans all its connections on every request; with hundreds, that costs more than the request.
-So every call in flight has a transport of its own with one connection, and all of them share one TLS context.
-They are plain transports, not clients: a client would store cookies, prepare redirects that nobody follows,
-and cost a third more time a call.
+Sources: the pages field-enrichment, leads, contacts, events, webhooks and custom-field-schemas in
+https://developer.close.com/api/resources.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import time
-from collections import deque
-from contextlib import aclosing
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import httpx
 import msgspec
 
-from workers.close_address import DEFAULT_BASE_URL, api_root, environment_proxy
-from workers.reply import Failure, FailureKind, Reply
-from workers.reply_body import one_line
+from workers.close_http import CloseHttp
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from service.rules import Action, ObjectType
+    from workers.reply import Failure, Reply
 
-MAX_BODY_BYTES = 1024 * 1024
 MAX_LOG_PAGE_BYTES = 8 * 1024 * 1024
 """A page of the event log holds up to 50 whole records."""
 
 READ_RECORD_SECONDS = 30.0
 """Close's list calls can take more than ten seconds."""
 
-KEEPALIVE_SECONDS = 4.0
-"""How long an idle connection may be used again.
 
-If Close closes an idle connection just as a request goes out on it, nobody can tell whether the request ran,
-and after a POST that costs a read-back. A short idle time makes this rare: servers wait longer than this.
-"""
-
-_JSON_CONTENT = (b"content-type", b"application/json")
-_KEPT_HEADERS = frozenset({"content-type", "date", "location", "ratelimit", "retry-after"})
-_KEPT_PREFIX = "x-rate-limit-"
-
-# In this order: the first class that fits decides.
-_FAILURE_KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
-    (httpx.ConnectError, FailureKind.CONNECT),
-    (httpx.ConnectTimeout, FailureKind.CONNECT),
-    (httpx.ProxyError, FailureKind.CONNECT),
-    # A host name with a part of over 63 letters fails while it is being looked up.
-    (UnicodeError, FailureKind.CONNECT),
-    (httpx.PoolTimeout, FailureKind.POOL),
-    (httpx.WriteTimeout, FailureKind.WRITE_TIMEOUT),
-    (httpx.WriteError, FailureKind.WRITE_ERROR),
-    (httpx.ReadTimeout, FailureKind.READ_TIMEOUT),
-    (TimeoutError, FailureKind.DEADLINE),
-)
-
-
-class CloseApi:
-    """Close's API for one API key.
-
-    Any number of calls may run at once; the caller bounds them. Each call ends within its `timeout_seconds`
-    plus the connect timeout. Redirects are reported, never followed. The environment's proxy is used, and so
-    are `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    """
-
-    def __init__(
-        self,
-        *,
-        api_key: str,
-        base_url: str = DEFAULT_BASE_URL,
-        connect_timeout_seconds: float = 10.0,
-        write_timeout_seconds: float = 30.0,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        max_body_bytes: int = MAX_BODY_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Prepare everything that calls share; no connection is made yet.
-
-        Args:
-            api_key: Close's API key; no message, log or repr shows it.
-            base_url: where the API is, with or without `/api/v1` and a slash at the end.
-            connect_timeout_seconds: for the TCP connection, and again for the TLS handshake.
-            write_timeout_seconds: for sending one request.
-            keepalive_seconds: how long an idle connection may be used again.
-            max_body_bytes: how much of a reply's body is read.
-            ssl_context: which certificates to trust; by default those httpx trusts.
-            monotonic: a clock that never goes back, in seconds.
-
-        Raises:
-            ValueError: the key, the address or the environment's proxy cannot be used; none is shown.
-        """
-        if not api_key or not api_key.isascii() or not api_key.isprintable() or {" ", ":"} & set(api_key):
-            raise ValueError("api_key must be a Close API key: ASCII, not empty, without spaces or colons")
-        self._root = api_root(base_url)
-        self._connect_timeout_seconds = connect_timeout_seconds
-        self._write_timeout_seconds = write_timeout_seconds
-        self._keepalive_seconds = keepalive_seconds
-        self._max_body_bytes = max_body_bytes
-        self._monotonic = monotonic
-        self._ssl_context = ssl_context or httpx.create_ssl_context()
-        self._proxy = _proxy(self._root, ssl_context=self._ssl_context)
-        self._headers = (
-            (b"authorization", b"Basic " + base64.b64encode(f"{api_key}:".encode())),
-            (b"user-agent", f"close-enrich/{_version()}".encode()),
-            (b"accept", b"application/json"),
-            # Compressed bodies could grow past the cap while being unpacked.
-            (b"accept-encoding", b"identity"),
-        )
-        self._idle: deque[tuple[float, httpx.AsyncHTTPTransport]] = deque()
-        try:
-            self._enrich_field_url = self._url("/enrich_field/")
-        except httpx.InvalidURL:
-            raise ValueError("base_url names a host that cannot exist") from None
+class CloseApi(CloseHttp):
+    """Close's API for one API key."""
 
     async def enrich_field(
         self,
@@ -156,8 +61,7 @@ class CloseApi:
                 "overwrite_existing_value": overwrite_existing_value,
             }
         )
-        url = self._enrich_field_url
-        return await self._request("POST", url, content=content, timeout_seconds=timeout_seconds)
+        return await self.request("POST", "/enrich_field/", content=content, timeout_seconds=timeout_seconds)
 
     async def get_record(
         self,
@@ -176,8 +80,8 @@ class CloseApi:
             timeout_seconds: how long to wait for the answer.
         """
         query = "" if fields is None else "?_fields=" + quote(",".join(fields), safe=",")
-        url = self._url(f"/{object_type.value}/{quote(object_id, safe='')}/{query}")
-        return await self._request("GET", url, timeout_seconds=timeout_seconds)
+        url = f"/{object_type.value}/{quote(object_id, safe='')}/{query}"
+        return await self.request("GET", url, timeout_seconds=timeout_seconds)
 
     async def get_events(
         self,
@@ -201,9 +105,7 @@ class CloseApi:
             "date_updated__gte": updated_since,
             "_limit": "50",
         }
-        return await self._request(
-            "GET", self._url(f"/event/?{urlencode(filters)}"), timeout_seconds=timeout_seconds
-        )
+        return await self.request("GET", f"/event/?{urlencode(filters)}", timeout_seconds=timeout_seconds)
 
     async def get_log_page(
         self,
@@ -222,9 +124,9 @@ class CloseApi:
             timeout_seconds: how long to wait for the answer.
         """
         query = urlencode({"object_type": object_type.value, "action": action.value, **filters})
-        return await self._request(
+        return await self.request(
             "GET",
-            self._url(f"/event/?{query}"),
+            f"/event/?{query}",
             timeout_seconds=timeout_seconds,
             max_body_bytes=MAX_LOG_PAGE_BYTES,
         )
@@ -233,25 +135,25 @@ class CloseApi:
         self, *, object_type: ObjectType, timeout_seconds: float = READ_RECORD_SECONDS
     ) -> Reply | Failure:
         """`GET /custom_field_schema/{lead|contact}/`: the regular and shared custom fields."""
-        url = self._url(f"/custom_field_schema/{object_type.value}/")
-        return await self._request("GET", url, timeout_seconds=timeout_seconds)
+        url = f"/custom_field_schema/{object_type.value}/"
+        return await self.request("GET", url, timeout_seconds=timeout_seconds)
 
     async def get_me(self, *, timeout_seconds: float = READ_RECORD_SECONDS) -> Reply | Failure:
         """`GET /me/`: the key's user, organizations and permissions."""
-        return await self._request("GET", self._url("/me/"), timeout_seconds=timeout_seconds)
+        return await self.request("GET", "/me/", timeout_seconds=timeout_seconds)
 
     async def get_webhooks(
         self, *, skip: int = 0, timeout_seconds: float = READ_RECORD_SECONDS
     ) -> Reply | Failure:
         """`GET /webhook/`: a page of the webhook subscriptions, after the first `skip`."""
-        url = self._url(f"/webhook/?_skip={skip}" if skip else "/webhook/")
-        return await self._request("GET", url, timeout_seconds=timeout_seconds)
+        url = f"/webhook/?_skip={skip}" if skip else "/webhook/"
+        return await self.request("GET", url, timeout_seconds=timeout_seconds)
 
     async def get_webhook(
         self, *, subscription_id: str, timeout_seconds: float = READ_RECORD_SECONDS
     ) -> Reply | Failure:
         """`GET /webhook/{id}/`. The reply holds the signature key: it must not be logged."""
-        return await self._request("GET", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
+        return await self.request("GET", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
 
     async def post_webhook(
         self,
@@ -268,8 +170,8 @@ class CloseApi:
             timeout_seconds: how long to wait for the answer.
         """
         content = msgspec.json.encode({"url": url, "events": events})
-        target = self._url("/webhook/")
-        return await self._request("POST", target, content=content, timeout_seconds=timeout_seconds)
+        target = "/webhook/"
+        return await self.request("POST", target, content=content, timeout_seconds=timeout_seconds)
 
     async def put_webhook(
         self,
@@ -287,146 +189,13 @@ class CloseApi:
         """
         content = msgspec.json.encode(changes)
         target = self._webhook(subscription_id)
-        return await self._request("PUT", target, content=content, timeout_seconds=timeout_seconds)
+        return await self.request("PUT", target, content=content, timeout_seconds=timeout_seconds)
 
     async def delete_webhook(
         self, *, subscription_id: str, timeout_seconds: float = READ_RECORD_SECONDS
     ) -> Reply | Failure:
         """`DELETE /webhook/{id}/`: what waits for delivery is lost."""
-        return await self._request("DELETE", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
+        return await self.request("DELETE", self._webhook(subscription_id), timeout_seconds=timeout_seconds)
 
-    async def aclose(self) -> None:
-        """Close the idle connections. Calls in flight keep theirs."""
-        while self._idle:
-            transport = self._idle.popleft()[1]
-            await transport.aclose()
-
-    async def _request(
-        self,
-        method: str,
-        url: httpx.URL,
-        *,
-        timeout_seconds: float,
-        content: bytes | None = None,
-        max_body_bytes: int | None = None,
-    ) -> Reply | Failure:
-        timeouts = {
-            "connect": self._connect_timeout_seconds,
-            "write": self._write_timeout_seconds,
-            "read": timeout_seconds,
-            "pool": self._connect_timeout_seconds,
-        }
-        headers = self._headers if content is None else (*self._headers, _JSON_CONTENT)
-        request = httpx.Request(
-            method, url, headers=headers, content=content, extensions={"timeout": timeouts}
-        )
-        started = self._monotonic()
-        transport = self._take()
-        reply: Reply | None = None
-        try:
-            # httpx limits each read, so a reply that drips would never end without this.
-            async with asyncio.timeout(timeout_seconds + self._connect_timeout_seconds):
-                reply = await self._exchange(
-                    transport, request, started=started, most=max_body_bytes or self._max_body_bytes
-                )
-        except (httpx.TransportError, OSError, UnicodeError) as error:
-            kind = _failure_kind(error)
-            elapsed_seconds = self._monotonic() - started
-            return Failure(kind=kind, elapsed_seconds=elapsed_seconds, detail=_detail(error, kind=kind))
-        else:
-            return reply
-        finally:
-            # After anything but a whole reply, a cancellation too, the connection's state is anyone's guess.
-            if reply is None or reply.truncated:
-                await transport.aclose()
-            else:
-                await self._give_back(transport)
-
-    async def _exchange(
-        self, transport: httpx.AsyncHTTPTransport, request: httpx.Request, *, started: float, most: int
-    ) -> Reply:
-        response = await transport.handle_async_request(request)
-        body = bytearray()
-        async with aclosing(response):
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > most:
-                    break
-        return Reply(
-            status=response.status_code,
-            headers=_kept(response.headers),
-            body=bytes(body[:most]),
-            truncated=len(body) > most,
-            elapsed_seconds=self._monotonic() - started,
-        )
-
-    def _take(self) -> httpx.AsyncHTTPTransport:
-        # Last in, first out: the connection used most recently is the least likely to be closed by Close.
-        if self._idle:
-            return self._idle.pop()[1]
-        limits = httpx.Limits(
-            max_connections=1, max_keepalive_connections=1, keepalive_expiry=self._keepalive_seconds
-        )
-        return httpx.AsyncHTTPTransport(verify=self._ssl_context, limits=limits, proxy=self._proxy)
-
-    async def _give_back(self, transport: httpx.AsyncHTTPTransport) -> None:
-        now = self._monotonic()
-        self._idle.append((now, transport))
-        # A burst leaves many connections behind; those that nobody needed since go.
-        while self._idle and self._idle[0][0] < now - self._keepalive_seconds:
-            await self._idle.popleft()[1].aclose()
-
-    def _webhook(self, subscription_id: str) -> httpx.URL:
-        return self._url(f"/webhook/{quote(subscription_id, safe='')}/")
-
-    def _url(self, path: str) -> httpx.URL:
-        return httpx.URL(self._root + path)
-
-
-def _proxy(root: str, *, ssl_context: ssl.SSLContext) -> httpx.Proxy | None:
-    address = environment_proxy(root)
-    try:
-        proxy = httpx.Proxy(address) if address else None
-        # Made once for trial, so that a proxy that cannot work stops the start and not the first call.
-        httpx.AsyncHTTPTransport(verify=ssl_context, proxy=proxy)
-    except (ValueError, ImportError, httpx.InvalidURL):
-        expected = "http://, https://, or socks5:// with the socksio package installed"
-        raise ValueError(f"the environment's proxy cannot be used; expected {expected}") from None
-    return proxy
-
-
-def _version() -> str:
-    try:
-        return metadata.version("close-enrich")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _kept(headers: httpx.Headers) -> Mapping[str, str]:
-    kept: dict[str, str] = {}
-    for name, value in headers.multi_items():
-        if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIX):
-            kept[name] = f"{kept[name]}, {value}" if name in kept else value
-    return kept
-
-
-def _failure_kind(error: Exception) -> FailureKind:
-    # Whatever is unknown may have happened after the request was sent.
-    return next((kind for known, kind in _FAILURE_KINDS if isinstance(error, known)), FailureKind.DROPPED)
-
-
-def _detail(error: Exception, *, kind: FailureKind) -> str:
-    """A few words on `error`. Only a connect error's own: later ones may quote the request or the reply."""
-    name = type(error).__name__
-    if kind is not FailureKind.CONNECT:
-        return name
-    if isinstance(error, httpx.ConnectTimeout):
-        return "timed out"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused"
-        if isinstance(cause, OSError) and cause.strerror:
-            return one_line(cause.strerror)
-        cause = cause.__cause__ or cause.__context__
-    return one_line(str(error)) or name
+    def _webhook(self, subscription_id: str) -> str:
+        return f"/webhook/{quote(subscription_id, safe='')}/"

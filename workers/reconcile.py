@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from service import keys
 from service.enrichment import FINAL_STATES, State, entry_id
-from service.planning import Plan, plan
+from service.planning import Plan
 from service.redis_text import text
 from service.rules import Action
 from workers.log_report import Findings, PairReport, Report
@@ -202,15 +202,8 @@ class Reconciler:
 
     def _wanted(self, event: Event, counts: Counter[str]) -> Sequence[PlannedEnrichment]:
         """What the rules make of an event, as the receiver would plan it."""
-        knowledge = self._knowledge()
         try:
-            planned = plan(
-                event,
-                bindings=knowledge.bindings,
-                organization_id=knowledge.organization_id or "",
-                own_api_key_id=self._own_api_key_id,
-                schemas=knowledge.schemas,
-            )
+            planned = self._knowledge().plan(event, own_api_key_id=self._own_api_key_id)
         except Exception:  # noqa: BLE001  one event that trips us must not hide all the others
             self._log.exception("an event of the log cannot be planned", event_id=event.id)
             counts["unreadable"] += 1

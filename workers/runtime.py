@@ -10,8 +10,6 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
@@ -21,6 +19,7 @@ from service.accept import Accepter
 from service.knowledge import Knowledge
 from service.ledger import Ledger
 from service.log import get_logger
+from service.redis_client import blocking_redis_client, redis_client
 from service.schema_cache import SchemaCache
 from workers.close_api import CloseApi
 from workers.housekeeping import Housekeeper
@@ -39,6 +38,7 @@ from workers.worker import REDIS_PAUSE_SECONDS, EnrichmentWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
+    import redis
     from structlog.typing import FilteringBoundLogger
 
     from service.rules import ObjectType, RuleBook
@@ -135,15 +135,11 @@ async def open_tools(
         raise ValueError("REDIS_URL is not set")
     log = get_logger("worker")
     # hundreds of jobs share a few connections and queue for them: Redis answers faster than Close
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    connection = redis_client(
         settings.redis_url.reveal(),
-        max_connections=REDIS_CONNECTIONS,
-        timeout=None,
+        most_connections=REDIS_CONNECTIONS,
         retry=AsyncRetry(ExponentialBackoff(cap=2.0, base=0.05), REDIS_PATIENCE),
-        socket_timeout=10,
-        socket_connect_timeout=5,
     )
-    connection = redis.asyncio.Redis.from_pool(pool)
     api = close_api(settings)
     ceiling = Ceiling(calls_per_second=settings.max_calls_per_second, in_flight=settings.max_in_flight)
 
@@ -234,7 +230,7 @@ def blocking_redis(settings: Settings) -> redis.Redis:
     """
     if settings.redis_url is None:
         raise ValueError("REDIS_URL is not set")
-    return redis.Redis.from_url(settings.redis_url.reveal(), socket_connect_timeout=5)
+    return blocking_redis_client(settings.redis_url.reveal())
 
 
 async def redis_answers(connection: redis.Redis, log: FilteringBoundLogger) -> None:

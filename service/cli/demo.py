@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-import redis.asyncio
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -32,6 +31,7 @@ from service.costs import read_costs
 from service.embedded_redis import EmbeddedRedis, NoServerError
 from service.enrichment import ACTIVE_STATES, State
 from service.ledger import Ledger
+from service.redis_client import redis_client
 from service.redis_text import raw_hash
 from service.sandbox.options import DEMO_API_KEY
 from service.settings import SETTINGS
@@ -134,7 +134,7 @@ def _subscribe(sandbox_url: str, target: str) -> str:
 
 async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool) -> bool:
     """Make leads and show what becomes of them; True unless `once` was cut short."""
-    connection = redis.asyncio.Redis.from_url(demo.redis_url)
+    connection = redis_client(demo.redis_url)
     ledger = Ledger(connection)
     console = Console()
     try:

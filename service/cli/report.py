@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-import redis.asyncio
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
@@ -22,11 +21,10 @@ from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
 from service.held import count_held
 from service.ledger import Ledger
 from service.readiness import alive_workers, breaker_words
+from service.redis_client import redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-
-    from redis.asyncio import Redis
 
     from service.brakes import Halt
     from service.settings import Settings
@@ -51,7 +49,7 @@ def connected(settings: Settings, work: Callable[[Ledger], Awaitable[Any]]) -> A
     url = redis_url_or_exit(settings)
 
     async def run() -> Any:
-        connection: Redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=10)
+        connection = redis_client(url)
         try:
             return await work(Ledger(connection, zone=settings.budget_timezone))
         finally:

@@ -9,7 +9,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import redis.asyncio
 import uvicorn
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +20,7 @@ from service.intake import Intake
 from service.keyring import Keyring
 from service.ledger import Ledger
 from service.log import get_logger
+from service.redis_client import redis_client
 from service.schema_cache import SchemaCache
 from service.tasks import cancel_all
 from workers.runtime import Learner, close_api, run_worker, schema_fetcher
@@ -59,12 +59,12 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     if settings.redis_url is None or not (settings.signature_keys or settings.public_url):
         raise ValueError("REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL, must be set")
     log = get_logger("web")
-    connection = redis.asyncio.Redis.from_url(
+    connection = redis_client(
         settings.redis_url.reveal(),
         # one retry, at once: a connection that Redis closed while it was idle is replaced unnoticed
         retry=Retry(NoBackoff(), 1),
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        timeout_seconds=REDIS_TIMEOUT_SECONDS,
+        connect_timeout_seconds=REDIS_TIMEOUT_SECONDS,
     )
     api = None if settings.close_api_key is None else close_api(settings)
     fetch = None if api is None else schema_fetcher(api)
