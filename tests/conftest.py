@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 import redis.asyncio
+from click.testing import CliRunner
+from ledger_box import LedgerBox
 
+from service.cli.main import main
 from service.embedded_redis import EmbeddedRedis, NoServerError, server_binary
+from service.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -61,3 +66,33 @@ async def async_redis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     client = redis.asyncio.Redis.from_url(redis_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def cli(redis_url, monkeypatch):
+    """Run a command in this process; a text as `says` is typed at a terminal, `settings` are added."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    monkeypatch.setattr("service.cli.start.configure_logging", lambda **_: None)
+
+    def run(*arguments, says=None, **settings):
+        monkeypatch.setattr("service.cli.agree.at_terminal", lambda: says is not None)
+        environ = {"REDIS_URL": redis_url, "NO_COLOR": "1", "COLUMNS": "140", **settings}
+        return CliRunner().invoke(main, arguments, input=says, env=environ, prog_name="close-enrich")
+
+    return run
+
+
+@pytest.fixture
+def ask(redis_url):
+    """Do something with a ledger box between two commands."""
+
+    def run(work):
+        async def with_box():
+            async with redis.asyncio.Redis.from_url(redis_url) as client:
+                return await work(LedgerBox(client))
+
+        return asyncio.run(with_box())
+
+    return run

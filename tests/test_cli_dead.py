@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
-import redis.asyncio
 from click.testing import CliRunner
-from ledger_box import LedgerBox
 
 from service import jobs, keys
 from service.cli.main import main
 from service.enrichment import Entry, State
 from service.quarantine import MOST_BODY_BYTES, quarantine
-from service.settings import SETTINGS
 
 BODY = b'{"name": "Marisol Venn\x1b[2J"}'
 PERSONAL = "The body may hold personal data: mind where this is kept.\n"
-
-
-@pytest.fixture
-def cli(redis_url, monkeypatch):
-    """Run a command in this process; a text as `says` is typed at a terminal."""
-    for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(f"{name}_FILE", raising=False)
-    monkeypatch.setattr("service.cli.start.configure_logging", lambda **_: None)
-
-    def run(*arguments, says=None):
-        monkeypatch.setattr("service.cli.agree.at_terminal", lambda: says is not None)
-        environ = {"REDIS_URL": redis_url, "NO_COLOR": "1", "COLUMNS": "140"}
-        return CliRunner().invoke(main, arguments, input=says, env=environ, prog_name="close-enrich")
-
-    return run
-
-
-@pytest.fixture
-def ask(redis_url):
-    """Do something with a ledger box between two commands."""
-
-    def run(work):
-        async def with_box():
-            async with redis.asyncio.Redis.from_url(redis_url) as client:
-                return await work(LedgerBox(client))
-
-        return asyncio.run(with_box())
-
-    return run
 
 
 @pytest.fixture

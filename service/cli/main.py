@@ -9,7 +9,9 @@ import click
 
 from service.cli.checkup import check
 from service.cli.dead import dead
+from service.cli.export import export
 from service.cli.quarantine import quarantine
+from service.cli.rules import rules
 from service.cli.webhook import webhook
 
 if TYPE_CHECKING:
@@ -212,24 +214,11 @@ def reconcile(since: str, *, dry_run: bool, as_json: bool) -> None:
     run_reconcile(since=since, dry_run=dry_run, as_json=as_json)
 
 
-@main.group()
-def rules() -> None:
-    """The rules file."""
-
-
-@rules.command("check")
-@click.argument("path", type=click.Path(path_type=Path), default=Path("rules.yaml"))
-def rules_check(path: Path) -> None:
-    """Name every mistake in a rules file at once; exit 0 when there is none, else 2."""
-    from service.cli.start import rules_or_exit
-
-    rulebook = rules_or_exit(path)
-    click.echo(f"{path}: {len(rulebook.rules)} rules, {len(rulebook.enabled)} enabled, no mistakes")
-
-
 main.add_command(check)
 main.add_command(dead)
+main.add_command(export)
 main.add_command(quarantine)
+main.add_command(rules)
 main.add_command(webhook)
 
 if __name__ == "__main__":
