@@ -83,6 +83,13 @@ class CloseApi(CloseHttp):
         url = f"/{object_type.value}/{quote(object_id, safe='')}/{query}"
         return await self.request("GET", url, timeout_seconds=timeout_seconds)
 
+    async def get_event(
+        self, *, event_id: str, timeout_seconds: float = READ_RECORD_SECONDS
+    ) -> Reply | Failure:
+        """`GET /event/{id}/`: one event of the log."""
+        path = f"/event/{quote(event_id, safe='')}/"
+        return await self.request("GET", path, timeout_seconds=timeout_seconds)
+
     async def get_events(
         self,
         *,

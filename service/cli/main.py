@@ -9,6 +9,7 @@ import click
 
 from service.cli.checkup import check
 from service.cli.dead import dead
+from service.cli.events import listen, replay, trigger
 from service.cli.export import export
 from service.cli.quarantine import quarantine
 from service.cli.rules import rules
@@ -217,6 +218,9 @@ def reconcile(since: str, *, dry_run: bool, as_json: bool) -> None:
 main.add_command(check)
 main.add_command(dead)
 main.add_command(export)
+main.add_command(listen)
+main.add_command(replay)
+main.add_command(trigger)
 main.add_command(quarantine)
 main.add_command(rules)
 main.add_command(webhook)

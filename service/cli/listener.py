@@ -1,0 +1,140 @@
+"""`listen`: a small receiver that prints what Close sends and does nothing else with it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from service.bounded_http import BoundedHttp
+from service.cli.signing_keys import signing_keys_or_exit
+from service.cli.start import give_up, settings_or_exit
+from service.event import Unparseable, parse_event
+from service.problem import printable
+from service.signature import Refused, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from service.event import Event
+    from service.signature import SignatureKey
+
+_LONGEST_NAME = 60
+
+
+def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: bool) -> None:
+    """The command `listen`: until Ctrl-C."""
+    settings = settings_or_exit()
+    keys = signing_keys_or_exit(settings)
+    directory = None if save is None else Path(save)
+    try:
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        give_up(f"--save {save}: {error.strerror}")
+
+    def take(body: bytes, event: Event | Unparseable, age_seconds: float) -> None:
+        if directory is not None:
+            name = "unreadable" if isinstance(event, Unparseable) else event.id
+            (directory / f"{file_name(name)}.json").write_bytes(body)
+        click.echo(
+            json.dumps(_facts(event, body, age_seconds, full=full))
+            if as_json
+            else _line(event, body, age_seconds, full=full)
+        )
+
+    app = listening_app(keys, most_bytes=settings.max_body_bytes, clock=time.time, take=take)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=BoundedHttp,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+    )
+    click.echo(
+        f"Listens at http://{host}:{port}/ on any path, with {len(keys)} keys. Ctrl-C ends it.", err=True
+    )
+    uvicorn.Server(config).run()
+
+
+def listening_app(
+    keys: Sequence[SignatureKey],
+    *,
+    most_bytes: int,
+    clock: Callable[[], float],
+    take: Callable[[bytes, Event | Unparseable, float], None],
+) -> Starlette:
+    """Answers 200 to what is signed and 401 to the rest, at any path.
+
+    Args:
+        keys: that may have signed.
+        most_bytes: a longer body is refused.
+        clock: Unix seconds.
+        take: gets each verified body, its event and the signature's age in seconds.
+    """
+
+    async def receive(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most_bytes:
+                return JSONResponse({"error": "too large"}, 413, headers={"connection": "close"})
+        verdict = verify(
+            headers=request.scope["headers"], body=bytes(body), keys=keys, now=clock(), max_age_seconds=None
+        )
+        if isinstance(verdict, Refused):
+            click.echo(f"refused: {verdict.reason}", err=True)
+            return JSONResponse({"error": verdict.reason}, 401)
+        take(bytes(body), parse_event(bytes(body)), verdict.age_seconds)
+        return JSONResponse({"status": "printed"})
+
+    return Starlette(routes=[Route("/{path:path}", receive, methods=["POST"])])
+
+
+def file_name(event_id: str) -> str:
+    """A name for an event's file, whatever its id is."""
+    kept = "".join(char for char in event_id if char.isascii() and (char.isalnum() or char in "_-"))
+    return kept[:_LONGEST_NAME] or "event"
+
+
+def _facts(event: Event | Unparseable, body: bytes, age_seconds: float, *, full: bool) -> dict[str, Any]:
+    if isinstance(event, Unparseable):
+        return {"unreadable": event.reason, "bytes": len(body)}
+    facts: dict[str, Any] = {
+        "id": event.id,
+        "type": f"{event.object_type}.{event.action}",
+        "object_id": event.object_id,
+        "lead_id": event.lead_id,
+        "changed_fields": list(event.changed_fields),
+        "age_seconds": round(age_seconds, 1),
+    }
+    return {**facts, "body": json.loads(body)} if full else facts
+
+
+def _line(event: Event | Unparseable, body: bytes, age_seconds: float, *, full: bool) -> str:
+    now = dt.datetime.now(dt.UTC)
+    if isinstance(event, Unparseable):
+        return f"{now:%H:%M:%S}  unreadable, {len(body)} bytes: {event.reason}"
+    changed = f"  changed {', '.join(event.changed_fields)}" if event.changed_fields else ""
+    line = (
+        f"{now:%H:%M:%S}  {event.object_type}.{event.action}  {event.object_id}  {event.id}  "
+        f"signed {age_seconds:.0f} s ago{changed}"
+    )
+    if not full:
+        return printable(line)
+    shown = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    return "\n".join([printable(line), *(printable(one) for one in shown.splitlines())])
