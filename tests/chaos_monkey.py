@@ -10,7 +10,8 @@ import signal
 import socket
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -36,6 +37,8 @@ KINDS = (
     *("kill web", "kill worker", "kill redis", "stop worker", "pause worker", "pause redis", "pause web"),
     *("cut line", "faults", "forge", "skew"),
 )
+CLOSE_DOWN = "sandbox down"
+CLOSE_DOWN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Strike:
 
     Attributes:
         at_seconds: when, from the beginning.
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or `CLOSE_DOWN`: Close neither answers nor delivers.
         worker: which one, where the kind is about one.
         lasts_seconds: until what was killed is started again, paused goes on, or cut is mended.
         fault: what goes wrong with the next `count` enrichment calls.
@@ -60,7 +63,7 @@ class Strike:
 
 
 def strikes_of(
-    random: Random, *, seconds: float, number: int, workers: tuple[str, ...]
+    random: Random, *, seconds: float, number: int, workers: tuple[str, ...], close_down: bool
 ) -> tuple[Strike, ...]:
     """A plan: each kind at least once, the rest by chance, in the order of time.
 
@@ -69,6 +72,7 @@ def strikes_of(
         seconds: all begin within so many.
         number: how many, at least one of each kind.
         workers: whom it may hit.
+        close_down: whether Close itself is down once, beside all that.
     """
     kinds = [*KINDS, *random.choices(KINDS, k=max(0, number - len(KINDS)))]
     strikes = []
@@ -85,11 +89,14 @@ def strikes_of(
                 count=random.randint(1, 3),
             )
         )
+    if close_down:
+        down = replace(strikes[-1], kind=CLOSE_DOWN, lasts_seconds=CLOSE_DOWN_SECONDS)
+        strikes.append(replace(down, at_seconds=random.uniform(0.5, seconds)))
     return tuple(sorted(strikes, key=lambda strike: strike.at_seconds))
 
 
 class Line:
-    """The way from workers to the sandbox: it can be cut, with all that is on it, and mended."""
+    """The way to a part, for all that ask it: it can be cut, with all that is on it, and mended."""
 
     def __init__(self, target: str) -> None:
         self._target = target.removeprefix("http://").split("/")[0].split(":")
@@ -174,19 +181,21 @@ class Monkey:
 
     Args:
         stack: with web and workers running.
-        line: between its processes and the sandbox.
+        line: from its processes to the sandbox.
+        deliveries: from the sandbox to `web`.
         workers: their names.
     """
 
-    def __init__(self, stack: Stack, line: Line, *, workers: tuple[str, ...]) -> None:
+    def __init__(self, stack: Stack, *, line: Line, deliveries: Line, workers: tuple[str, ...]) -> None:
         self.answers: Counter[int | None] = Counter()
         self._stack = stack
         self._line = line
+        self._deliveries = deliveries
         self._workers = workers
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._begun = time.monotonic()
-        self._line_back_at = 0.0
+        self._back_at = {line: 0.0, deliveries: 0.0}
         self._down: set[str] = set()
 
     def plan(self, at_seconds: float, action: Callable[[], object]) -> None:
@@ -212,7 +221,8 @@ class Monkey:
             "pause web": lambda: self._pause(strike, lambda number: self._send("web", number)),
             "pause worker": lambda: self._pause(strike, lambda number: self._send(strike.worker, number)),
             "pause redis": lambda: self._pause(strike, self._send_redis),
-            "cut line": lambda: self._cut_line(strike),
+            "cut line": lambda: self._cut(strike, self._line),
+            CLOSE_DOWN: lambda: self._cut(strike, self._line, self._deliveries),
             "faults": lambda: self._add_faults(strike),
             "forge": lambda: self._post(skewed=False),
             "skew": lambda: self._post(skewed=True),
@@ -251,10 +261,11 @@ class Monkey:
         send(signal.SIGSTOP)
         self._after(strike, lambda: send(signal.SIGCONT))
 
-    def _cut_line(self, strike: Strike) -> None:
-        self._on_line(self._line.cut)
-        self._line_back_at = max(self._line_back_at, self._now() + strike.lasts_seconds)
-        self._after(strike, self._mend_line)
+    def _cut(self, strike: Strike, *lines: Line) -> None:
+        for line in lines:
+            self._stack._background.run(line.cut())
+            self._back_at[line] = max(self._back_at[line], self._now() + strike.lasts_seconds)
+            self._after(strike, partial(self._mend, line))
 
     def _add_faults(self, strike: Strike) -> None:
         fault = FaultRule(kind=strike.fault, group=ENRICH, count=strike.count)
@@ -276,12 +287,9 @@ class Monkey:
         if name not in self._down:
             self._stack.processes.send(name, number)
 
-    def _mend_line(self) -> None:
-        if self._now() >= self._line_back_at:
-            self._on_line(self._line.mend)
-
-    def _on_line(self, work: Callable[[], object]) -> None:
-        self._stack._background.run(work())
+    def _mend(self, line: Line) -> None:
+        if self._now() >= self._back_at[line]:
+            self._stack._background.run(line.mend())
 
     def _post(self, *, skewed: bool) -> None:
         """A delivery that must be refused: signed long ago, or with another key."""

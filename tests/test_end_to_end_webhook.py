@@ -52,19 +52,39 @@ def subscription(stack):
     return one
 
 
-def test_a_paused_subscription_is_revived_and_its_gap_filled_without_a_person(tmp_path):
-    with unattended(tmp_path) as stack:
+def fail_for_three_days(stack):
+    """Every delivery fails, for three days of Close's time; the leads made meanwhile."""
+    lost = [stack.add_lead() for _ in range(4)]
+    stack.wait(lambda: subscription(stack).failing_since is not None)
+    since = subscription(stack).failing_since
+    stack.wait(lambda: time.time() - since > THREE_DAYS_IN_SECONDS)
+    return [*lost, stack.add_lead()]
+
+
+def fill_the_queue(stack):
+    """More events wait for delivery than Close keeps; the leads they are about."""
+    return [stack.add_lead() for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("fail", "options", "pause_reason"),
+    [
+        pytest.param(fail_for_three_days, {}, "delivery_failures", id="three days of failures"),
+        pytest.param(fill_the_queue, {"backlog_limit": 5}, "backlog", id="a full queue"),
+    ],
+)
+def test_a_subscription_that_close_has_paused_is_revived_and_its_gap_filled_without_a_person(
+    tmp_path, fail, options, pause_reason
+):
+    with unattended(tmp_path, **options) as stack:
         before = stack.add_lead()
         stack.ended(before["id"], "Pitch")
         assert subscription(stack).counters["first_success"] == 1
 
         stack.processes.kill("web")
-        lost = [stack.add_lead() for _ in range(4)]
-        stack.wait(lambda: subscription(stack).failing_since is not None)
-        since = subscription(stack).failing_since
-        stack.wait(lambda: time.time() - since > THREE_DAYS_IN_SECONDS)
-        lost.append(stack.add_lead())
+        lost = fail(stack)
         stack.wait(lambda: subscription(stack).status == "paused")
+        assert subscription(stack).pause_reason == pause_reason
         never_delivered = [stack.add_lead() for _ in range(5)]
         assert stack.counts() == {"filled": 1}
 
