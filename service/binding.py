@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from service.condition import ATTRIBUTES
-from service.problem import nearest_names, shown
+from service import cel_text
+from service.condition import ATTRIBUTES, ConditionProblem, custom_fields_read
+from service.condition_check import check_condition
+from service.problem import Level, nearest_names, shown
 from service.rules import Action
+from service.rules_check import shadows
 from service.schema import ENRICHABLE_TYPES, AmbiguousField, CustomField, UnknownField
 
 if TYPE_CHECKING:
@@ -88,6 +91,34 @@ class Bindings:
         return tuple(bound for bound in candidates if bound.triggered_by(event))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """What is wrong with a rule, given the organization's custom fields.
+
+    Attributes:
+        part: the rule's key it is about: `field`, `on` or `when`; empty for the rule as a whole.
+        message: what is wrong, without the part.
+        nearest: the names that were probably meant, the likeliest first.
+        name: for `on`, the field in `updated(…)`.
+        condition: for `when`, the place within the condition.
+        level: an error keeps the rule from running.
+    """
+
+    part: str
+    message: str
+    nearest: tuple[str, ...] = ()
+    name: str = ""
+    condition: ConditionProblem | None = None
+    level: Level = Level.ERROR
+
+    @property
+    def sentence(self) -> str:
+        """The whole of it in a line, for a log or an answer."""
+        part = {"on": f"updated({self.name}): ", "when": "when: "}.get(self.part, "")
+        hint = f"; did you mean {_listed(self.nearest)}?" if self.nearest else ""
+        return f"{part}{self.message}{hint}"
+
+
 def bind(rulebook: RuleBook, *, schemas: Mapping[ObjectType, Schema]) -> Bindings:
     """Join every rule with the custom field it names.
 
@@ -97,50 +128,84 @@ def bind(rulebook: RuleBook, *, schemas: Mapping[ObjectType, Schema]) -> Binding
         rulebook: the rules.
         schemas: the custom fields by object type; one that is not loaded yet leaves its rules unbound.
     """
-    bound: list[BoundRule] = []
+    fits, misfits = examine(dict(enumerate(rulebook.rules)), schemas=schemas)
     unbound: list[UnboundRule] = []
     warnings: list[str] = []
-    for rule in rulebook.rules:
-        result = _bind_rule(rule, schemas.get(rule.object_type))
-        if not rule.enabled:
-            if isinstance(result, UnboundRule) and result.problem != SCHEMA_NOT_LOADED:
-                warnings.append(f"rule {shown(rule.name)} is disabled and could not run: {result.problem}")
-        elif isinstance(result, UnboundRule):
-            unbound.append(result)
-        else:
-            bound.append(result)
-            warnings += _type_warnings(result, schemas[rule.object_type])
-    warnings += _double_warnings(bound)
-    return Bindings(bound=tuple(bound), unbound=tuple(unbound), warnings=tuple(warnings))
+    for index, rule in enumerate(rulebook.rules):
+        found = misfits.get(index, [])
+        first = next((one.sentence for one in found if one.level is Level.ERROR), None)
+        if rule.enabled and rule.object_type not in schemas:
+            unbound.append(UnboundRule(rule=rule, problem=SCHEMA_NOT_LOADED))
+        elif rule.enabled and first is not None:
+            unbound.append(UnboundRule(rule=rule, problem=first))
+        elif rule.enabled:
+            warnings += (f"rule {shown(rule.name)}: {one.sentence}" for one in found)
+        elif first is not None:
+            warnings.append(f"rule {shown(rule.name)} is disabled and could not run: {first}")
+    enabled = tuple(bound for bound in fits.values() if bound.rule.enabled)
+    return Bindings(bound=enabled, unbound=tuple(unbound), warnings=tuple(warnings))
 
 
-def _bind_rule(rule: Rule, schema: Schema | None) -> BoundRule | UnboundRule:
-    if schema is None:
-        return UnboundRule(rule=rule, problem=SCHEMA_NOT_LOADED)
+def examine(
+    rules: Mapping[int, Rule], *, schemas: Mapping[ObjectType, Schema]
+) -> tuple[dict[int, BoundRule], dict[int, list[Misfit]]]:
+    """The rules that fit the organization's custom fields, and all that does not fit, by the rules' indexes.
+
+    Args:
+        rules: by their index in the file, in its order; enabled or not.
+        schemas: the custom fields by object type; nothing is said about the rules of one that is missing.
+    """
+    fits: dict[int, BoundRule] = {}
+    misfits: dict[int, list[Misfit]] = {}
+    for index, rule in rules.items():
+        schema = schemas.get(rule.object_type)
+        if schema is None:
+            continue
+        bound, misfits[index] = _bind_rule(rule, schema)
+        if bound is not None:
+            fits[index] = bound
+    resolved = {
+        index: replace(bound.rule, field=bound.field_id, on=bound.triggers) for index, bound in fits.items()
+    }
+    for shadow in shadows(resolved):
+        misfits[shadow.index].append(
+            Misfit(part="", message=f"never runs: {shadow.why}", level=Level.WARNING)
+        )
+    return fits, misfits
+
+
+def _bind_rule(rule: Rule, schema: Schema) -> tuple[BoundRule | None, list[Misfit]]:
+    found: list[Misfit] = []
     target = _field(schema, rule.field)
     if not isinstance(target, CustomField):
-        return UnboundRule(rule=rule, problem=_lookup_problem(rule, target))
-    triggers = _bind_triggers(rule, schema, target)
-    if isinstance(triggers, str):
-        return UnboundRule(rule=rule, problem=triggers)
-    problem = _condition_problem(rule, schema)
-    if problem is not None:
-        return UnboundRule(rule=rule, problem=problem)
-    return BoundRule(rule=rule, field_id=target.id, field_name=target.name, triggers=triggers)
+        found.append(_not_found(rule, target, part="field"))
+    elif target.type not in ENRICHABLE_TYPES:
+        types = ", ".join(sorted(ENRICHABLE_TYPES))
+        what = f"{shown(target.name)} has the type {shown(target.type)}; enrichment is known to fill {types}"
+        found.append(Misfit(part="field", message=what, level=Level.WARNING))
+    triggers = _bind_triggers(rule, schema, target, found)
+    found += _condition_misfits(rule, schema)
+    if not isinstance(target, CustomField) or any(one.level is Level.ERROR for one in found):
+        return None, found
+    return BoundRule(rule=rule, field_id=target.id, field_name=target.name, triggers=triggers), found
 
 
-def _bind_triggers(rule: Rule, schema: Schema, target: CustomField) -> tuple[Trigger, ...] | str:
-    """The rule's events with resolved fields, or what is wrong with the first that cannot be resolved."""
+def _bind_triggers(
+    rule: Rule, schema: Schema, target: CustomField | UnknownField | AmbiguousField, found: list[Misfit]
+) -> tuple[Trigger, ...]:
+    """The rule's events with resolved fields; what cannot be resolved is added to `found`."""
     triggers: list[Trigger] = []
     for trigger in rule.on:
         names: list[str] = []
         for name in trigger.fields:
             changed = _changed_field(schema, name)
             if not isinstance(changed, str):
-                return f"updated({name}): {_lookup_problem(rule, changed)}"
-            if changed == _CUSTOM + target.id:
-                return f"updated({name}): the rule fills that field, so it would trigger itself"
-            names.append(changed)
+                found.append(_not_found(rule, changed, part="on", name=name))
+            elif isinstance(target, CustomField) and changed == _CUSTOM + target.id:
+                message = "the rule fills that field, so it would trigger itself"
+                found.append(Misfit(part="on", message=message, name=name))
+            else:
+                names.append(changed)
         triggers.append(replace(trigger, fields=tuple(names)))
     return tuple(triggers)
 
@@ -169,45 +234,43 @@ def _changed_field(schema: Schema, name: str) -> str | UnknownField | AmbiguousF
     return found
 
 
-def _condition_problem(rule: Rule, schema: Schema) -> str | None:
-    """The first custom field in the condition that there is not; the condition would be judged without it."""
-    for name in rule.when.custom_fields if rule.when is not None else ():
-        found = schema.lookup(name)
-        if isinstance(found, CustomField) and name not in {found.id, found.name}:
-            return (
-                f"when: {shown(name)} is written {shown(found.name)} in Close, and conditions take it exactly"
+def _condition_misfits(rule: Rule, schema: Schema) -> list[Misfit]:
+    """What the condition asks of custom fields that they cannot answer."""
+    if rule.when is None:
+        return []
+    found: list[Misfit] = []
+    source, kind = rule.when.source, rule.object_type
+    for name, start in custom_fields_read(source, object_type=kind):
+        field = schema.lookup(name)
+        if isinstance(field, CustomField) and name in {field.id, field.name}:
+            continue
+        if isinstance(field, CustomField):
+            message = f"{shown(name)} is written {shown(field.name)} in Close, and conditions take it exactly"
+            misfit = Misfit(part="when", message=message)
+        else:
+            misfit = _not_found(rule, field, part="when")
+        line, column = cel_text.position(source, start)
+        place = ConditionProblem(line=line, column=column, message=misfit.message)
+        found.append(replace(misfit, condition=place))
+    actions = tuple(dict.fromkeys(trigger.action for trigger in rule.on))
+    known = check_condition(source, object_type=kind, actions=actions)
+    for problem in check_condition(source, object_type=kind, actions=actions, schema=schema):
+        if problem not in known:
+            near = () if problem.suggestion is None else (problem.suggestion,)
+            message = f"the condition {problem.message}"
+            found.append(
+                Misfit(part="when", message=message, nearest=near, condition=problem, level=problem.level)
             )
-        if not isinstance(found, CustomField):
-            return f"when: {_lookup_problem(rule, found)}"
-    return None
+    return found
 
 
-def _lookup_problem(rule: Rule, found: UnknownField | AmbiguousField) -> str:
+def _not_found(rule: Rule, found: UnknownField | AmbiguousField, *, part: str, name: str = "") -> Misfit:
     if isinstance(found, AmbiguousField):
-        return f"{shown(found.name)} names several fields; say which by its id: {', '.join(found.ids)}"
-    hint = f"; did you mean {_listed(found.nearest)}?" if found.nearest else ""
-    return f"{shown(found.name)} is no custom field of {rule.object_type}s in Close{hint}"
+        message = f"{shown(found.name)} names several fields; say which by its id: {', '.join(found.ids)}"
+        return Misfit(part=part, message=message, name=name)
+    message = f"{shown(found.name)} is no custom field of {rule.object_type}s in Close"
+    return Misfit(part=part, message=message, nearest=found.nearest, name=name)
 
 
 def _listed(names: Iterable[str]) -> str:
     return " or ".join(f"'{name}'" for name in names)
-
-
-def _type_warnings(bound: BoundRule, schema: Schema) -> list[str]:
-    found = schema.lookup(bound.field_id)
-    if not isinstance(found, CustomField) or found.type in ENRICHABLE_TYPES:
-        return []
-    types = ", ".join(sorted(ENRICHABLE_TYPES))
-    what = f"enrichment does not name the type {shown(found.type)} of {shown(found.name)}; it names {types}"
-    return [f"rule {shown(bound.rule.name)}: {what}"]
-
-
-def _double_warnings(bound: Iterable[BoundRule]) -> list[str]:
-    first: dict[tuple[ObjectType, str], BoundRule] = {}
-    warnings: list[str] = []
-    for rule in bound:
-        other = first.setdefault((rule.rule.object_type, rule.field_id), rule)
-        if other is not rule:
-            names = f"{shown(other.rule.name)} and {shown(rule.rule.name)}"
-            warnings.append(f"rules {names} fill the same field, {shown(rule.field_name)} ({rule.field_id})")
-    return warnings

@@ -159,6 +159,10 @@ def syntax_problem(source: str, engine_message: str) -> SyntaxProblem:
     words = tokens(source)
     offset = sum(len(part) + 1 for part in source.split("\n")[: line - 1]) + column - 1
     index = next((i for i, word in enumerate(words) if word.start + len(word.text) > offset), len(words) - 1)
+    if _follows_not(words, index):  # which is reported at `x` of `not x`
+        line, column = position(source, words[index - 1].start)
+        message = f"has {words[index - 1].text!r} where it is not expected"
+        return SyntaxProblem(line=line, column=column, message=message, suggestion="!")
     suggestion = _meant(words, index)
     if message.startswith(("extraneous input", "mismatched input", "token recognition error")):
         quoted = _QUOTED.search(message.partition(" expecting ")[0])
@@ -174,5 +178,8 @@ def _meant(words: tuple[Token, ...], index: int) -> str | None:
         written = "".join(word.text for word in words[max(0, index - before) : index + after + 1])
         if written.lower() in _MEANT:
             return _MEANT[written.lower()]
-    # `not x` is reported at `x`
-    return "!" if index and words[index - 1].text.lower() == "not" else None
+    return None
+
+
+def _follows_not(words: tuple[Token, ...], index: int) -> bool:
+    return index > 0 and words[index - 1].kind == "name" and words[index - 1].text.lower() == "not"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service import cel_text
-from service.problem import nearest
+from service.problem import Level, nearest
 from service.rules import ObjectType
 
 if TYPE_CHECKING:
@@ -41,12 +41,16 @@ CONTACT_ATTRIBUTES = frozenset(
 ATTRIBUTES = {ObjectType.LEAD: LEAD_ATTRIBUTES, ObjectType.CONTACT: CONTACT_ATTRIBUTES}
 """What Close's events say about a lead or contact beside its custom fields."""
 
-_EVENT_ATTRIBUTES = frozenset(
+EVENT_ATTRIBUTES = frozenset(
     {"id", "action", "object_type", "object_id", "lead_id", "date_created", "changed_fields"}
 )
-_LISTS = frozenset(
+"""What a condition may ask about the event."""
+
+LIST_ATTRIBUTES = frozenset(
     {"addresses", "contact_ids", "emails", "phones", "urls", "integration_links", "changed_fields"}
 )
+"""The attributes, of records and events, that are lists; all others are text."""
+
 _CUSTOM = "custom."
 _PRESENT = "present_"
 """Set before a variable's name in the compiled expression where presence is asked for."""
@@ -71,15 +75,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionProblem:
-    """Why an expression cannot be a condition. Line and column are counted from 1 within the expression.
+    """What is wrong with a condition. Line and column are counted from 1 within the expression.
 
-    `message` continues a sentence that begins with the condition.
+    `message` continues a sentence that begins with the condition. A warning does not keep it from being used.
     """
 
     line: int
     column: int
     message: str
     suggestion: str | None = None
+    level: Level = Level.ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +107,6 @@ class Condition:
     reads_whole_record: bool = False
     _program: cel.Program = field(repr=False, compare=False)
     _used: frozenset[str] = field(repr=False, compare=False, default=frozenset())
-
-    @property
-    def unknown_attributes(self) -> tuple[str, ...]:
-        """The attributes it names that Close's events are not known to carry: it is never met on them."""
-        return tuple(name for name in self.attributes if name not in ATTRIBUTES[self.object_type])
 
     def judge(
         self, *, record: Mapping[str, Any], event: Mapping[str, Any], organization: Mapping[str, Any]
@@ -146,7 +146,7 @@ class Condition:
         variables = {
             own: reads,
             _PRESENT + own: present,
-            "event": _blank(_EVENT_ATTRIBUTES) | happened,
+            "event": _blank(EVENT_ATTRIBUTES) | happened,
             _PRESENT + "event": happened,
             "organization": dict(organization),
             _PRESENT + "organization": dict(organization),
@@ -219,7 +219,7 @@ def record_view(data: Mapping[str, Any], *, schema: Schema | None) -> dict[str, 
 
 def event_view(event: Event) -> dict[str, Any]:
     """What conditions may know about an event."""
-    view = {name: getattr(event, name) for name in _EVENT_ATTRIBUTES}
+    view = {name: getattr(event, name) for name in EVENT_ATTRIBUTES}
     return view | {"changed_fields": list(event.changed_fields)}
 
 
@@ -229,11 +229,29 @@ def _with_values(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _blank(names: Iterable[str]) -> dict[str, Any]:
-    return {name: [] if name in _LISTS else "" for name in names}
+    return {name: [] if name in LIST_ATTRIBUTES else "" for name in names}
 
 
 def _variables_of(own: str) -> tuple[str, ...]:
     return (own, "event", "organization")
+
+
+def custom_fields_read(source: str, *, object_type: ObjectType) -> tuple[tuple[str, int], ...]:
+    """The custom fields that a condition names, each with the place of its first use, counted from 0.
+
+    Args:
+        source: an expression that compiles.
+        object_type: whose records it judges.
+    """
+    words = cel_text.tokens(source)
+    found: dict[str, int] = {}
+    for index, word in enumerate(words):
+        if word.text == object_type.value and cel_text.is_root(words, index):
+            steps = cel_text.path_after(words, index)[0]
+            path = tuple(map(_spelt, steps))
+            if _is_custom(path) and path != ("custom",):
+                found.setdefault(_custom_name(path), steps[min(len(steps) - 1, path[0] == "custom")].start)
+    return tuple(found.items())
 
 
 def _paths_read(words: tuple[cel_text.Token, ...], *, own: str) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What is wrong between the rules of one file: names, order, loops and needless doubles. Pure."""
+"""What is wrong between the rules of one file: names, order, rings, rules that never run, budgets. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
+from service import cel_text
 from service.problem import Level, nearest, shown
-from service.rules import Mode
 from service.schema import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from service.rules import Rule
+    from service.condition import Condition
+    from service.rules import Action, Budget, Rule, Trigger
+
+_WINDOWS = ("per_day", "per_month")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +29,28 @@ class Finding:
     level: Level = Level.ERROR
 
 
-def check_rules(rules: Mapping[int, Rule], *, names: Mapping[int, str]) -> Iterator[Finding]:
+def check_rules(
+    rules: Mapping[int, Rule],
+    *,
+    names: Mapping[int, str],
+    broken: Collection[int] = (),
+    budget: Budget | None = None,
+) -> Iterator[Finding]:
     """All findings between rules.
 
     Args:
         rules: the rules that could be read, by their index in the file.
         names: the names of all rules, also of those that could not be read.
+        broken: the rules of which something is left out, as it did not fit.
+        budget: the file's own budget; None where there is none, or something is wrong with it.
     """
     yield from _repeated_names(names)
     yield from _order(rules, names=names)
     yield from _cycles(rules)
-    yield from _shadowed(rules)
+    whole = {index: rule for index, rule in rules.items() if index not in broken}
+    yield from _shadowed(whole)
+    yield from _samples(rules)
+    yield from _budgets(whole, budget)
 
 
 def _repeated_names(names: Mapping[int, str]) -> Iterator[Finding]:
@@ -55,6 +69,9 @@ def _order(rules: Mapping[int, Rule], *, names: Mapping[int, str]) -> Iterator[F
     for index, rule in rules.items():
         for place, name in enumerate(rule.after):
             path = ("rules", index, "after", place)
+            if name in rule.after[:place]:
+                yield Finding(path=path, message=f"{shown(name)} stands twice", level=Level.WARNING)
+                continue
             if name == rule.name:
                 yield Finding(
                     path=path, message=f"{shown(name)} is this rule itself; it cannot wait for itself"
@@ -70,6 +87,16 @@ def _order(rules: Mapping[int, Rule], *, names: Mapping[int, str]) -> Iterator[F
                 elif rule.enabled and not other.enabled:
                     message = f"{shown(name)} is disabled, so there is nothing to wait for"
                     yield Finding(path=path, message=message, level=Level.WARNING)
+                elif not _actions(rule) & _actions(other):
+                    events = ", ".join(sorted(_actions(other)))
+                    message = (
+                        f"{shown(name)} runs on other events ({events}), so there is nothing to wait for"
+                    )
+                    yield Finding(path=path, message=message, level=Level.WARNING)
+
+
+def _actions(rule: Rule) -> set[Action]:
+    return {trigger.action for trigger in rule.on}
 
 
 def _by_name(rules: Mapping[int, Rule]) -> dict[str, int]:
@@ -106,21 +133,110 @@ def _ring(waits: Mapping[int, set[int]]) -> list[int] | None:
     return None
 
 
-def _shadowed(rules: Mapping[int, Rule]) -> Iterator[Finding]:
-    """Rules that come too late: an earlier one fills the same field on the same events and condition."""
-    first: dict[object, int] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A rule that never runs, as an earlier one has taken its field on each of its events.
+
+    Attributes:
+        index: the rule.
+        by: the earlier one.
+        why: completes the sentence "never runs: ".
+    """
+
+    index: int
+    by: int
+    why: str
+
+
+def shadows(rules: Mapping[int, Rule]) -> Iterator[Shadow]:
+    """The rules that can never run, as `service.planning` gives a field to the first rule that wants it.
+
+    Args:
+        rules: by index, in the file's order; fields and those of `updated` are compared as they are written.
+    """
+    of_field: dict[tuple[str, str], list[int]] = {}
     for index, rule in rules.items():
-        if not rule.enabled or rule.mode is Mode.PREVIEW:
+        if not rule.enabled:
             continue
-        events = frozenset((trigger.action, frozenset(map(folded, trigger.fields))) for trigger in rule.on)
-        condition = None if rule.when is None else rule.when.source.strip()
-        key = (rule.object_type, folded(rule.field), events, condition)
-        if rule.mode is Mode.FILL and key in first:
-            earlier = first[key]
-            message = (
-                f"fills the same field on the same events and condition as rules[{earlier}], "
-                f"{shown(rules[earlier].name)}, so it will find the field filled"
-            )
-            yield Finding(path=("rules", index), message=message, level=Level.WARNING)
-        elif rule.sample == 1:
-            first.setdefault(key, index)
+        earlier = of_field.setdefault((rule.object_type, folded(rule.field)), [])
+        for other in earlier:
+            before = rules[other]
+            how = _taken(before, rule)
+            if how is not None:
+                why = f"{shown(before.name)}, rules[{other}], comes first for the same field and events{how}"
+                yield Shadow(index=index, by=other, why=why)
+                break
+        earlier.append(index)
+
+
+def _taken(before: Rule, rule: Rule) -> str | None:
+    """How the rule before takes their field whenever this one's events come, or None where it does not."""
+    if before.sample < 1 or not _covers(before.on, rule.on):
+        return None
+    if before.when is None:
+        return ", for every record"
+    if rule.settle_seconds == 0 and rule.when is not None and _words(before.when) == _words(rule.when):
+        return " with the same condition"
+    if before.settle_seconds > 0:
+        return ", and its condition is judged only after settle, when it has the field"
+    return None
+
+
+def _covers(wider: Iterable[Trigger], narrower: Iterable[Trigger]) -> bool:
+    """Whether each event that runs the one runs the other as well."""
+    actions = {trigger.action for trigger in wider}
+    fields = {folded(name) for trigger in wider for name in trigger.fields}
+    return all(
+        trigger.action in actions and fields.issuperset(map(folded, trigger.fields)) for trigger in narrower
+    )
+
+
+def _words(condition: Condition) -> tuple[str, ...]:
+    return tuple(token.text for token in cel_text.tokens(condition.source))
+
+
+def _shadowed(rules: Mapping[int, Rule]) -> Iterator[Finding]:
+    for shadow in shadows(rules):
+        message = f"never runs: {shadow.why}"
+        yield Finding(path=("rules", shadow.index), message=message, level=Level.WARNING)
+
+
+def _samples(rules: Mapping[int, Rule]) -> Iterator[Finding]:
+    for index, rule in rules.items():
+        if rule.sample == 0 and rule.enabled:
+            message = "takes no record at all; to switch the rule off, say enabled: false"
+            yield Finding(path=("rules", index, "sample"), message=message, level=Level.WARNING)
+
+
+def _budgets(rules: Mapping[int, Rule], budget: Budget | None) -> Iterator[Finding]:
+    """Ceilings that say nothing, contradict each other, or let nothing through."""
+    if budget is not None:
+        yield from _ceilings(budget, ("budget",))
+    for index, rule in rules.items():
+        if rule.budget is None:
+            continue
+        path = ("rules", index, "budget")
+        yield from _ceilings(rule.budget, path)
+        for name in _WINDOWS:
+            own, whole = getattr(rule.budget, name), getattr(budget, name, None)
+            if own is not None and whole is not None and own > whole:
+                message = (
+                    f"{shown(str(own))} is above the top-level budget's {name}, {whole}, which ends first"
+                )
+                yield Finding(path=(*path, name), message=message, level=Level.WARNING)
+
+
+def _ceilings(budget: Budget, path: tuple[str | int, ...]) -> Iterator[Finding]:
+    if budget.per_day is None and budget.per_month is None and budget.burst is None:
+        message = "sets no ceiling; give it per_day or per_month"
+        yield Finding(path=path, message=message, level=Level.WARNING)
+    for name in _WINDOWS:
+        if getattr(budget, name) == 0:
+            message = "'0' lets no call through"
+            yield Finding(path=(*path, name), message=message, level=Level.WARNING)
+    if budget.per_day is not None and budget.per_month is not None and budget.per_day > budget.per_month > 0:
+        message = f"{shown(str(budget.per_day))} is above per_month, {budget.per_month}, which ends first"
+        yield Finding(path=(*path, "per_day"), message=message, level=Level.WARNING)
+    if budget.burst is not None and budget.burst.most == 0:
+        message = "'0' holds everything, until a person releases it"
+        yield Finding(path=(*path, "burst", "most"), message=message, level=Level.WARNING)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.condition import ATTRIBUTES, Condition, compile_condition
+from service.condition import Condition, ConditionProblem, compile_condition
+from service.condition_check import check_condition
 from service.durations import format_duration
 from service.problem import Level, Problem, nearest, shown
 from service.rules import (
@@ -39,6 +41,7 @@ from service.rules_model import (
     RulesFile,
 )
 from service.schema import folded
+from service.stand_ins import leave_out, rule_stand_ins
 from service.trigger_text import TriggerFault, read_triggers
 from service.yaml_tree import read_tree, written_path
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 _Keys = TypeVar("_Keys", bound=BaseModel)
 _DIGEST_LENGTH = 12
+_OF_A_RULE = re.compile(r"rules\[(\d+)\]")
 _DEEPEST_KEYS = 4
 """How often leaving out a key can leave the mapping around it unfit, and once more."""
 _BUILT_IN = Rule(name="", object_type=ObjectType.LEAD, field="", settle_seconds=20.0)
@@ -72,11 +76,16 @@ class LoadedRules:
         rulebook: the rules, or None where there are problems.
         problems: what keeps the file from being used, in the order of its lines.
         warnings: what should be looked at, in the order of the lines.
+        readable: the rules that could be read, by their index in the file; also where there are problems, and
+            then without what did not fit.
+        tree: the file's values and where they stand.
     """
 
     rulebook: RuleBook | None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    readable: Mapping[int, Rule] = field(default_factory=dict, compare=False, repr=False)
+    tree: Tree = field(compare=False, repr=False)
 
 
 def load_rules(text: str | bytes, *, source: str) -> LoadedRules:
@@ -98,11 +107,14 @@ def load_rules(text: str | bytes, *, source: str) -> LoadedRules:
     problems = tuple(problem for problem in found if problem.level is Level.ERROR)
     warnings = tuple(problem for problem in found if problem.level is Level.WARNING)
     if problems:
-        return LoadedRules(rulebook=None, problems=problems, warnings=warnings)
+        return LoadedRules(rulebook=None, problems=problems, warnings=warnings, readable=rules, tree=tree)
     encoded = text.encode() if isinstance(text, str) else text
     digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST_LENGTH]
     return LoadedRules(
-        rulebook=RuleBook(rules=tuple(rules.values()), budget=budget, digest=digest), warnings=warnings
+        rulebook=RuleBook(rules=tuple(rules.values()), budget=budget, digest=digest),
+        warnings=warnings,
+        readable=rules,
+        tree=tree,
     )
 
 
@@ -131,7 +143,7 @@ class _Reading:
             template = self.with_keys(_BUILT_IN, top.defaults, ("defaults",))
         rules: dict[int, Rule] = {}
         for index, item in enumerate(listed):
-            keys = self.keys(RuleKeys, item, ("rules", index), stand_ins=_rule_stand_ins(index, item))
+            keys = self.keys(RuleKeys, item, ("rules", index), stand_ins=rule_stand_ins(index, item))
             if keys is not None:
                 rules[index] = self.rule(keys, template, ("rules", index))
         names = {
@@ -139,13 +151,17 @@ class _Reading:
             for index, item in enumerate(listed)
             if isinstance(item, dict) and isinstance(item.get("name"), str)
         }
-        for finding in check_rules(rules, names=names):
+        budget = None if top is None or top.budget is None else _whole_budget(top.budget)
+        sound_budget = None if any(one.path.startswith("budget") for one in self.problems) else budget
+        for finding in check_rules(rules, names=names, broken=self.broken(), budget=sound_budget):
             self.report(finding.path, finding.message, suggestion=finding.suggestion, level=finding.level)
-        if top is None or top.budget is None:
-            return rules, None
-        burst = top.budget.burst
-        guard = None if burst is None else Burst(most=burst.most, within_seconds=burst.within)
-        return rules, _budget(top.budget, burst=guard)
+        return rules, budget
+
+    def broken(self) -> set[int]:
+        """The indexes of rules that have problems."""
+        found = [*self.tree.problems, *self.problems]
+        places = (_OF_A_RULE.match(problem.path) for problem in found if problem.level is Level.ERROR)
+        return {int(place[1]) for place in places if place is not None}
 
     def keys(
         self, model: type[_Keys], value: object, path: Path, *, stand_ins: Mapping[str, object]
@@ -167,7 +183,7 @@ class _Reading:
             for fault in faults:
                 if attempt == 0:  # what is missing later is what was left out
                     self.fault(fault, path)
-                _leave_out(fitting, fault)
+                leave_out(fitting, fault)
             if isinstance(fitting, dict):
                 fitting = {**stand_ins, **fitting}
         return None
@@ -212,7 +228,6 @@ class _Reading:
             name=keys.name,
             object_type=keys.object,
             field=keys.field,
-            when=None if keys.when is None else self.condition(keys.when, keys.object, (*path, "when")),
             priority=keys.priority or Priority.NORMAL,
             after=tuple(keys.after or ()),
             sample=1.0 if keys.sample is None else keys.sample,
@@ -221,6 +236,8 @@ class _Reading:
             line=self.tree.place(path).line,
         )
         rule = self.with_keys(rule, keys, path)
+        if keys.when is not None:
+            rule = replace(rule, when=self.condition(keys.when, rule, (*path, "when")))
         for trigger in rule.on:
             if trigger.action is Action.MERGED and rule.object_type is not ObjectType.LEAD:
                 self.report(
@@ -256,6 +273,8 @@ class _Reading:
             if isinstance(written.meaning, TriggerFault):
                 suggestion = written.meaning.suggestion
                 self.report((*path, written.index), written.meaning.message, suggestion=suggestion)
+            elif written.meaning in triggers:
+                self.report((*path, written.index), "stands twice", level=Level.WARNING)
             else:
                 triggers.append(written.meaning)
         return tuple(triggers)
@@ -271,40 +290,28 @@ class _Reading:
             self.report(path, f"the first pause, {first}, is longer than the longest, {most}")
         return backoff
 
-    def condition(self, expression: str, object_type: ObjectType, path: Path) -> Condition | None:
-        """The rule's condition; None, with a problem reported, where it is none."""
-        condition = compile_condition(expression, object_type=object_type)
-        if isinstance(condition, Condition):
-            for name in condition.unknown_attributes:
-                message = (
-                    f"the condition reads {object_type}.{name}, which Close's events are not known to have"
-                )
-                suggestion = nearest(name, ATTRIBUTES[object_type])
-                self.report(path, message, suggestion=suggestion, level=Level.WARNING)
-            return condition
-        at = self.tree.inside(path, line=condition.line, column=condition.column)
-        message = f"the condition {condition.message}"
-        self.problems.append(self.tree.problem(path, message, suggestion=condition.suggestion, at=at))
-        return None
+    def condition(self, expression: str, rule: Rule, path: Path) -> Condition | None:
+        """The rule's condition; None, with problems reported, where it is none."""
+        condition = compile_condition(expression, object_type=rule.object_type)
+        if not isinstance(condition, Condition):
+            self.problems.append(condition_problem(self.tree, path, condition))
+            return None
+        actions = tuple(dict.fromkeys(trigger.action for trigger in rule.on))
+        found = check_condition(expression, object_type=rule.object_type, actions=actions)
+        self.problems += (condition_problem(self.tree, path, problem) for problem in found)
+        return None if any(problem.level is Level.ERROR for problem in found) else condition
 
 
-def _rule_stand_ins(index: int, item: object) -> dict[str, object]:
-    """For a rule's required keys: values that no other rule has, and the object most likely meant."""
-    unlike_any = f"\N{NULL}{index}"
-    stand_ins: dict[str, object] = {"name": unlike_any, "field": unlike_any}
-    meant = nearest(str(item.get("object")), ObjectType) if isinstance(item, dict) else None
-    return stand_ins if meant is None else {**stand_ins, "object": meant}
+def condition_problem(tree: Tree, path: Path, found: ConditionProblem) -> Problem:
+    """What is wrong with a condition, at its word in the file where that can be told."""
+    at = tree.inside(path, line=found.line, column=found.column)
+    message = f"the condition {found.message}"
+    return tree.problem(path, message, suggestion=found.suggestion, level=found.level, at=at)
 
 
-def _leave_out(value: object, fault: ErrorDetails) -> None:
-    """Remove what a fault is about, in place: the innermost key that can be done without."""
-    steps = list(fault["loc"][:-1] if fault["type"] == "missing" else fault["loc"])
-    while steps and not isinstance(steps[-1], str):
-        steps.pop()
-    for step in steps[:-1]:
-        value = value.get(step) if isinstance(value, dict) else None
-    if steps and isinstance(value, dict):
-        value.pop(steps[-1], None)
+def _whole_budget(keys: BudgetKeys) -> Budget:
+    guard = None if keys.burst is None else Burst(most=keys.burst.most, within_seconds=keys.burst.within)
+    return _budget(keys, burst=guard)
 
 
 def _budget(keys: OwnBudgetKeys, *, burst: Burst | None = None) -> Budget:

@@ -7,6 +7,7 @@ or both; nothing is raised.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +27,7 @@ MOST_VALUES = 20_000
 DEEPEST = 20
 
 _TAG = "tag:yaml.org,2002:"
+_AT_THE_END = re.compile("(but got|but found) '<stream end>'|unexpected end of stream")
 _TEXT_TAGS = {_TAG + "str", _TAG + "timestamp", _TAG + "value", _TAG + "merge"}
 _KNOWN_TAGS = {_TAG + name for name in ("bool", "float", "int", "map", "null", "seq")} | _TEXT_TAGS
 
@@ -168,9 +170,14 @@ def _place_at(text: str, offset: int) -> Place:
 
 def _syntax_problem(tree: Tree, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
+    never_closed = error.context_mark is not None and _AT_THE_END.search(str(error.problem)) is not None
+    if never_closed:
+        mark = error.context_mark
     at = Place(line=1, column=1) if mark is None else Place(line=mark.line + 1, column=mark.column + 1)
     what = str(error.problem or error.context)
-    if "'\\t'" in what:
+    if never_closed:
+        what = "what begins here is never closed"
+    elif "'\\t'" in what:
         what = "a tab stands where only spaces may; indent with spaces"
     elif what == "but found another document":
         what = "a second document begins; keep everything in one"

@@ -176,14 +176,43 @@ def test_a_type_that_enrichment_does_not_name_is_a_warning():
     found = bound(rule("Owner"))
     assert len(found.bound) == 1
     assert found.warnings == (
-        "rule 'A': enrichment does not name the type 'user' of 'Owner'; it names choices, date, number, text",
+        "rule 'A': 'Owner' has the type 'user'; enrichment is known to fill choices, date, number, text",
     )
 
 
-def test_two_rules_for_one_field_are_a_warning_however_they_name_it():
-    found = bound(rule("Industry"), rule("cf_1", name="B", mode=Mode.OVERWRITE), rule("Segment", name="C"))
+def test_a_rule_that_another_one_always_comes_before_is_a_warning_however_they_name_the_field():
+    found = bound(
+        rule("Industry", on=(CREATED, updated("segment"))),
+        rule("cf_1", name="B", on=(updated("custom.cf_6"),), mode=Mode.OVERWRITE),
+        rule("cf_1", name="C", on=(updated("url"),)),
+    )
     assert len(found.bound) == 3
-    assert found.warnings == ("rules 'A' and 'B' fill the same field, 'Industry' (cf_1)",)
+    assert found.warnings == (
+        "rule 'B': never runs: 'A', rules[0], comes first for the same field and events, for every record",
+    )
+
+
+def test_a_condition_that_a_custom_field_cannot_answer_keeps_the_rule_from_running():
+    unfit = rule(when='lead.custom["# of employees"] > "10" || lead.custom.Segmnt == ""')
+    assert bound(unfit).unbound == (
+        UnboundRule(
+            rule=unfit, problem="when: 'Segmnt' is no custom field of leads in Close; did you mean 'Segment'?"
+        ),
+    )
+    unfit = rule(when='lead.custom["# of employees"] > "10"')
+    assert bound(unfit).unbound == (
+        UnboundRule(
+            rule=unfit,
+            problem=(
+                'when: the condition compares lead.custom["# of employees"], which is a number, '
+                """with "10", which is text; did you mean '10'?"""
+            ),
+        ),
+    )
+
+
+def test_what_the_file_alone_tells_is_not_told_again():
+    assert bound(rule(when='lead.zzz == "x"')).warnings == ()
 
 
 def test_a_disabled_rule_is_checked_but_neither_bound_nor_unbound():

@@ -94,7 +94,7 @@ def test_the_example_says_what_its_comments_say():
         backoff=Backoff(first_seconds=2.0, most_seconds=600.0),
         on_ambiguous=OnAmbiguous.RETRY,
         when=rules["Industry"].when,
-        line=20,
+        line=21,
     )
     assert rules["Industry"].when.source == 'lead.url != ""'
     assert rules["Employee count"].priority is Priority.HIGH
@@ -111,7 +111,7 @@ def test_the_example_says_what_its_comments_say():
 
 def test_without_defaults_the_built_in_ones_are_those_of_the_example():
     lines = EXAMPLE.split("\n")
-    bare = "\n".join([*lines[:3], *[""] * 9, *lines[12:]])
+    bare = "\n".join([*lines[:4], *[""] * 9, *lines[13:]])
     assert "defaults" not in bare
     assert book(bare).rules == book(EXAMPLE).rules
 
@@ -590,12 +590,11 @@ def test_updated_keeps_its_fields_together(written, fields):
             many_rules("name: A, object: lead, field: Job title", "name: B, object: lead, field: job  Title"),
             [
                 (
-                    "4:5 rules[1]: fills the same field on the same events and condition as rules[0], 'A', "
-                    "so it will find the field filled"
+                    "4:5 rules[1]: never runs: 'A', rules[0], comes first for the same field and events, "
+                    "for every record"
                 )
             ],
         ),
-        (many_rules("name: A, object: lead, field: a, mode: preview", "name: B, object: lead, field: a"), []),
         (many_rules("name: A, object: lead, field: a, sample: 10%", "name: B, object: lead, field: a"), []),
         (
             many_rules("name: A, object: lead, field: a", "name: B, object: lead, field: a, enabled: false"),
@@ -604,29 +603,102 @@ def test_updated_keeps_its_fields_together(written, fields):
         (many_rules("name: A, object: lead, field: a", "name: B, object: contact, field: a"), []),
         (many_rules("name: A, object: lead, field: a", "name: B, object: lead, field: a, on: [merged]"), []),
         (
-            many_rules(
-                "name: A, object: lead, field: a", "name: B, object: lead, field: a, when: has(lead.url)"
-            ),
-            [],
-        ),
-        (
-            many_rules("name: A, object: lead, field: a", "name: B, object: lead, field: a, mode: overwrite"),
-            [],
-        ),
-        (
             one_rule("when: lead.nam != lead.url"),
             [
                 (
-                    "6:11 rules[0].when: the condition reads lead.nam, "
+                    "6:16 rules[0].when: the condition reads lead.nam, "
                     "which Close's events are not known to have [name]"
                 )
             ],
         ),
         ("version: 1\nrules: []", ["2:8 rules: is empty: nothing will be enriched"]),
+        (
+            one_rule("sample: 0"),
+            ["6:13 rules[0].sample: takes no record at all; to switch the rule off, say enabled: false"],
+        ),
+        (one_rule("sample: 0", "enabled: false"), []),
+        (one_rule("on: [created, created]"), ["6:19 rules[0].on[1]: stands twice"]),
+        (
+            one_rule("budget: {on_exhausted: drop}"),
+            ["6:13 rules[0].budget: sets no ceiling; give it per_day or per_month"],
+        ),
+        (one_rule("budget: {per_day: 0}"), ["6:23 rules[0].budget.per_day: '0' lets no call through"]),
+        (
+            one_rule("budget: {per_day: 5, per_month: 4}"),
+            ["6:23 rules[0].budget.per_day: '5' is above per_month, 4, which ends first"],
+        ),
+        (
+            "version: 1\nbudget: {burst: {most: 0, within: 1m}}\nrules: []",
+            [
+                "2:24 budget.burst.most: '0' holds everything, until a person releases it",
+                "3:8 rules: is empty: nothing will be enriched",
+            ],
+        ),
+        (
+            many_rules("name: A, object: lead, field: a, budget: {per_day: 6}").replace(
+                "rules:", "budget: {per_day: 5}\nrules:"
+            ),
+            [
+                (
+                    "4:57 rules[0].budget.per_day: '6' is above the top-level budget's per_day, 5, "
+                    "which ends first"
+                )
+            ],
+        ),
+        (
+            many_rules(
+                "name: A, object: lead, field: a, on: [merged]",
+                "name: B, object: lead, field: b, after: [A, A]",
+            ),
+            [
+                "4:47 rules[1].after[0]: 'A' runs on other events (merged), so there is nothing to wait for",
+                "4:50 rules[1].after[1]: 'A' stands twice",
+            ],
+        ),
     ],
 )
 def test_what_may_be_meant_but_looks_wrong_is_a_warning(text, expected):
     assert warnings(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ("", "", ", for every record"),
+        ("mode: preview", "mode: overwrite", ", for every record"),
+        ("", "when: has(lead.url)", ", for every record"),
+        ("on: [created, merged]", "on: [merged]", ", for every record"),
+        ('on: ["updated(url, name)"]', "on: [updated(Name)]", ", for every record"),
+        (
+            "when: has(lead.url)",
+            "when: has(lead.name)",
+            ", and its condition is judged only after settle, when it has the field",
+        ),
+        (
+            "settle: 0, when: lead.url=='x'",
+            "settle: 0, when: lead.url == 'x'",
+            " with the same condition",
+        ),
+        ("sample: 10%", "", None),
+        ("enabled: false", "", None),
+        ("", "enabled: false", None),
+        ("on: [merged]", "", None),
+        ("on: [updated(url)]", "on: [updated(name)]", None),
+        ("settle: 0, when: has(lead.url)", "settle: 0, when: has(lead.name)", None),
+        ("settle: 0, when: has(lead.url)", "when: has(lead.url)", None),
+    ],
+)
+def test_a_rule_whose_field_an_earlier_one_always_takes_never_runs(first, second, why):
+    rules = [f"name: A, object: lead, field: a, {first}", f"name: B, object: lead, field: A, {second}"]
+    found = warnings(many_rules(*rules))
+    told_why = f"4:5 rules[1]: never runs: 'A', rules[0], comes first for the same field and events{why}"
+    assert found == ([] if why is None else [told_why])
+
+
+def test_of_a_rule_that_does_not_fit_nobody_says_what_it_takes():
+    rules = ["name: A, object: lead, field: a, when: lead.", "name: B, object: lead, field: a"]
+    loaded = load(many_rules(*rules))
+    assert ([told(one)[:10] for one in loaded.problems], loaded.warnings) == (["3:50 rules"], ())
 
 
 def test_the_schema_for_editors_names_every_key_of_the_example():
