@@ -104,6 +104,33 @@ async def test_other_queries_are_judged_too():
         assert ids(await found(box, both(LEADS, named))) == [lead["id"]]
 
 
+def has(this, related, query):
+    names = {"this_object_type": this, "related_object_type": related, "related_query": query}
+    return {"type": "has_related", **names}
+
+
+def field_is(kind, *values, **field):
+    listed = {"term": "values", "reference": "object_ids"}[kind]
+    return {"type": "field_condition", "field": field, "condition": {"type": kind, listed: list(values)}}
+
+
+async def test_records_are_found_by_their_relatives_and_by_the_values_of_their_fields():
+    async with running() as box:
+        industry = box.world.field_named("Industry")
+        joinery = await box.lead(contacts=[{"name": "Noor Solvei"}], **{industry.key: "Crafts"})
+        freight = await box.lead(name="Quillstead Freight", contacts=[{"name": "Jonas Okonjo-Lind"}])
+        crafts = field_is("term", "Crafts", "Food", type="custom_field", custom_field_id=industry.id)
+        named = field_is("term", "Jonas Okonjo-Lind", type="regular_field", field_name="name")
+        status = field_is("reference", joinery["status_id"], type="regular_field", field_name="status_id")
+        contacts = {"type": "object_type", "object_type": "contact"}
+        assert ids(await found(box, both(LEADS, crafts))) == [joinery["id"]]
+        assert ids(await found(box, both(LEADS, status))) == [joinery["id"], freight["id"]]
+        assert ids(await found(box, both(LEADS, has("lead", "contact", named)))) == [freight["id"]]
+        of_crafts = has("contact", "lead", both(LEADS, crafts))
+        assert ids(await found(box, both(contacts, of_crafts))) == [joinery["contacts"][0]["id"]]
+        assert ids(await found(box, both(LEADS, of_crafts))) == []
+
+
 @pytest.mark.parametrize(("direction", "step"), [("asc", 1), ("desc", -1)])
 async def test_results_are_sorted_by_creation(direction, step):
     clock = Clock()
@@ -162,6 +189,8 @@ DATE_FIELD = {"type": "regular_field", "field_name": "date_created"}
         ({"query": []}, "query"),
         ({"query": {"type": "and"}}, "query"),
         ({"query": {"type": "has_related"}}, "query"),
+        ({"query": {"type": "has_related", "this_object_type": "lead"}}, "query"),
+        ({"query": field_is("term", field_name="name") | {"condition": {"type": "term"}}}, "query"),
         ({"query": {"type": "object_type", "object_type": "opportunity"}}, "query"),
         ({"query": {"type": "field_condition"}}, "query"),
         ({"query": lacks("cf_unknown")}, "query"),

@@ -1,4 +1,4 @@
-"""`POST /data/search/` as far as a backfill needs it: by type, empty or filled field, and time of creation.
+"""`POST /data/search/` as far as a backfill needs it: by type, field, relatives, and time of creation.
 
 Source: https://developer.close.com/api/resources/advanced-filtering. A cursor lives 30 seconds; a search ends
 with a 400 at 10,000 objects.
@@ -24,6 +24,7 @@ PAGE_MOST = 200
 _KNOWN = frozenset(
     {"query", "_fields", "sort", "_limit", "results_limit", "include_counts", "cursor"},
 )
+_LISTS_OF_VALUES = {"term": "values", "reference": "object_ids"}
 _DEAD_CURSOR = {"cursor": "This cursor is not valid or has expired."}
 
 Test = Callable[[str, "Record"], bool]
@@ -170,7 +171,28 @@ def _plain_test(world: World, query: dict[str, Any]) -> Test:
         return lambda object_type, _record: object_type == wanted
     if kind == "field_condition":
         return _field_test(world, query.get("field"), query.get("condition"))
+    if kind == "has_related":
+        return _related_test(world, query)
     raise _Unsupported(f"Query type {kind!r} is not supported.")
+
+
+def _related_test(world: World, query: dict[str, Any]) -> Test:
+    """Leads by what their contacts meet, or contacts by what their lead meets."""
+    this, related = query.get("this_object_type"), query.get("related_object_type")
+    if (this, related) not in (("lead", "contact"), ("contact", "lead")):
+        raise _Unsupported("has_related: expected lead and contact as this_ and related_object_type.")
+    test = _test(world, query.get("related_query"))
+
+    def met(object_type: str, record: Record) -> bool:
+        if object_type != this:
+            return False
+        if related == "lead":
+            relatives = [world.leads.get(record["lead_id"])]
+        else:
+            relatives = [world.contacts.get(one) for one in record["contact_ids"]]
+        return any(one is not None and test(str(related), one) for one in relatives)
+
+    return met
 
 
 def _field_test(world: World, field: object, condition: object) -> Test:
@@ -185,6 +207,8 @@ def _field_test(world: World, field: object, condition: object) -> Test:
     kind = condition.get("type")
     if kind == "exists":
         return lambda _object_type, record: record.get(name) not in (None, "", [])
+    if kind in _LISTS_OF_VALUES:
+        return _among(name, condition.get(_LISTS_OF_VALUES[kind]))
     if kind == "moment_range" and name in ("date_created", "date_updated"):
         first, end = _moment(condition.get("on_or_after")), _moment(condition.get("before"))
 
@@ -194,6 +218,18 @@ def _field_test(world: World, field: object, condition: object) -> Test:
 
         return within
     raise _Unsupported(f"Condition type {kind!r} is not supported for this field.")
+
+
+def _among(name: str, wanted: object) -> Test:
+    """A field holds one of some values: a `term`'s, or the ids of a `reference`."""
+    if not isinstance(wanted, list):
+        raise _Unsupported("field_condition: expected a list of values.")
+
+    def met(_object_type: str, record: Record) -> bool:
+        held = record.get(name)
+        return any(one in wanted for one in (held if isinstance(held, list) else [held]))
+
+    return met
 
 
 def _moment(bound: object) -> float | None:
