@@ -1,0 +1,107 @@
+"""The whole service, scraped: metrics say what the ledger says, and nothing ever goes backwards."""
+
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from stack import lively_world, running
+
+pytestmark = pytest.mark.slow
+
+RULES = """
+version: 1
+defaults: {settle: 0s, timeout: 5s}
+budget: {per_day: 1000}
+rules:
+  - {name: Industry, object: lead, field: Industry}
+  - {name: Pitch, object: lead, field: Pitch}
+"""
+FIELDS = 2
+LEADS = 20
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def scrape(stack):
+    """Every sample by its name and labels."""
+    with _DIRECT.open(f"{stack.url}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return {
+        (one.name.removeprefix("close_enrich_"), *sorted(one.labels.items())): one.value
+        for family in families
+        for one in family.samples
+    }
+
+
+def counters(found):
+    ends = ("_total", "_bucket", "_count", "_sum")
+    return {name: value for name, value in found.items() if name[0].endswith(ends)}
+
+
+def total(found, name, **labels):
+    wanted = set(labels.items())
+    return sum(value for (one, *given), value in found.items() if one == name and wanted <= set(given))
+
+
+def scraped_when(stack, **expected):
+    """The first scrape whose totals are as expected."""
+
+    def look():
+        found = scrape(stack)
+        return found if all(total(found, name) == value for name, value in expected.items()) else None
+
+    return stack.wait(look)
+
+
+def test_a_scrape_says_what_was_done_and_a_killed_worker_sets_nothing_back(tmp_path):
+    world = lively_world(latency_min_seconds=0.3, latency_max_seconds=0.3)
+    with running(tmp_path, rules=RULES, world=world, workers=2) as stack:
+        for _ in range(LEADS):
+            stack.add_lead()
+        stack.all_ended(total=LEADS * FIELDS)
+        found = scraped_when(stack, done_total=LEADS * FIELDS, events_total=LEADS)
+        assert total(found, "events_total", result="accepted") == LEADS
+        assert total(found, "planned_total", result="planned") == LEADS * FIELDS
+        assert total(found, "done_total", outcome="filled", rule="Pitch") == LEADS
+        assert total(found, "lead_to_filled_seconds_count", lane="live") == LEADS * FIELDS
+        assert total(found, "call_seconds_count", outcome="found") == LEADS * FIELDS
+        assert total(found, "call_seconds_sum", outcome="found") >= 0.3 * LEADS * FIELDS
+        assert total(found, "credits_paid_total") == LEADS * FIELDS
+        assert total(found, "budget_spent_credits", scope="all", period="day") == LEADS * FIELDS
+        assert total(found, "accept_seconds_count") == LEADS
+        assert total(found, "entries", state="filled") == LEADS * FIELDS
+        assert total(found, "workers") == 2
+        assert total(found, "limiter_calls_per_second", group="enrich") > 0
+        assert total(found, "redis_up") == 1
+
+        before = counters(found)
+        for _ in range(LEADS):
+            stack.add_lead()
+        stack.wait(lambda: stack.world.calls.open >= 1)
+        stack.processes.kill("worker-0")
+        stack.let_leases_end(
+            entry for lead in stack.world.calls.made for entry in stack.entries(lead.object_id).values()
+        )
+
+        def all_ended():
+            nonlocal before
+            now = counters(scrape(stack))
+            assert {name: value for name, value in before.items() if now.get(name, -1) < value} == {}
+            before = now
+            stack.let_waits_end()
+            counts = stack.counts()
+            return set(counts) <= {"filled", "confirmed"} and sum(counts.values()) == 2 * LEADS * FIELDS
+
+        stack.wait(all_ended, seconds=60)
+        at_most = 2 * LEADS * FIELDS
+
+        def settled():
+            found = scrape(stack)
+            return total(found, "events_total") == 2 * LEADS and found
+
+        found = stack.wait(settled)
+        # what the killed worker had counted in its last two seconds is gone; nobody counts it a second time
+        assert LEADS * FIELDS < total(found, "done_total") <= at_most
+        assert total(found, "planned_total", result="planned") == at_most
