@@ -1,0 +1,60 @@
+"""The live view: what it shows, and its rates."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from service.cli.watch import Rates, Sample, rates_of
+from service.enrichment import State
+
+
+def sample(at_seconds, planned=0, ended=0, paid=0):
+    return Sample(at_seconds=at_seconds, planned=planned, ended=ended, paid=paid)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rates"),
+    [
+        ([], None),
+        ([sample(1)], None),
+        ([sample(1), sample(1, planned=5)], None),
+        ([sample(0), sample(30, planned=5, ended=2, paid=1)], Rates(planned=10, ended=4, paid=2)),
+        # midnight: today's credits begin at nothing again
+        ([sample(0, paid=900), sample(60, paid=3)], Rates(planned=0, ended=0, paid=0)),
+    ],
+)
+def test_rates_are_per_minute_from_the_oldest_to_the_newest_sample(samples, rates):
+    assert rates_of(samples) == rates
+
+
+@pytest.fixture
+def found(ask):
+    """A value found, and one that waits."""
+
+    async def make(box):
+        entry = await box.plan(object_id="lead_1234567890123456")
+        await box.settle(await box.calling(entry.id), State.FILLED, value="Log\x1bistics")
+        await box.plan(object_id="lead_2")
+
+    ask(make)
+
+
+@pytest.mark.usefixtures("found")
+def test_one_look_shows_states_queues_credits_and_the_newest_results(cli):
+    result = cli("watch", "--once")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "0 workers   0 calls in flight   1 credits today   1 values found today"
+    newest = next(line.split() for line in lines if "filled" in line and "lead_" in line)
+    assert newest[1:] == ["lead_12345678…", "Industry", "filled", "Log\N{REPLACEMENT CHARACTER}istics"]
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.usefixtures("found")
+def test_a_look_as_json_has_all_that_is_shown(cli):
+    found = json.loads(cli("watch", "--json").stdout)
+    assert found["newest"][0]["state"] == "planned"
+    assert {one["value"] for one in found["newest"]} == {"Log\x1bistics", None}
+    assert found["today"]["paid"] == 1
