@@ -18,7 +18,9 @@ from redis.exceptions import NoScriptError, RedisError
 from service import jobs, keys
 from service.costs import price_list
 from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_id
-from service.rules import Priority
+from service.metrics_catalogue import PLANNED
+from service.replicas import TooFewReplicasError, are_enough, ask_replicas
+from service.rules import Action, Priority
 from service.scripts import script_text
 
 if TYPE_CHECKING:
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from service.event import Event
+    from service.meter import Meter
     from service.planning import PlannedEnrichment
     from service.rules import Burst
 
 GRACE_MS = 10 * 60 * 1000
 """How long after it is due a queued entry may stay untouched before the sweeper looks at its job."""
+
+UNSURE_MS = 20 * 60 * 1000
+"""How long after a complete loss of Redis a call from before may be under way; no rule's may take so long."""
 
 MOST_IN_ONE_TRIP = 64
 """Events in one round trip: few enough that Redis serves others in between."""
@@ -70,12 +76,22 @@ class Accepter:
         redis: an asyncio client.
         zone: where the price list's days begin.
         clock: Unix seconds, for those days only.
+        wait_replicas: how many replicas must have what was written before it counts as accepted.
+        meter: counts what came of each plan; None where nobody counts.
     """
 
     def __init__(
-        self, redis: Redis, *, zone: dt.tzinfo = dt.UTC, clock: Callable[[], float] = time.time
+        self,
+        redis: Redis,
+        *,
+        zone: dt.tzinfo = dt.UTC,
+        clock: Callable[[], float] = time.time,
+        wait_replicas: int = 0,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter
         self._redis = redis
+        self._wait_replicas = wait_replicas
         self._zone = zone
         self._clock = clock
         self._template = jobs.job_template(redis)
@@ -111,6 +127,8 @@ class Accepter:
         plan = {
             "event": event.id,
             "action": event.action,
+            "began_ms": _began_ms(event),
+            "unsure_ms": UNSURE_MS,
             "stamp": event.date_updated,
             "iso": jobs.stamp(),
             "org": event.organization_id,
@@ -154,14 +172,20 @@ class Accepter:
             keys.BURST,
             price_list(self._clock(), self._zone),
             keys.ATTENTION,
+            keys.SINCE,
+            keys.ORGANIZATION,
         ]
         for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
             script_keys += [keys.entry(one), jobs.job_key(job_id), keys.object_entries(item.object_id)]
         answers = await self._share_a_trip(script_keys, [msgspec.json.encode(plan), *self._template])
-        return [
+        accepted = [
             Accepted(rule=item.rule, enrichment=one, result=answer.decode())
             for one, item, answer in zip(ids, enrichments, answers, strict=True)
         ]
+        if self._meter is not None:
+            for done in accepted:
+                self._meter.count(PLANNED, rule=done.rule, result=done.result)
+        return accepted
 
     async def _share_a_trip(self, script_keys: list[str], args: list[Any]) -> list[bytes]:
         waiting = _Waiting(script_keys, args, asyncio.get_running_loop().create_future())
@@ -208,7 +232,29 @@ class Accepter:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for one in batch:
                 pipeline.evalsha(self._sha, len(one.keys), *one.keys, *one.args)
-            return await pipeline.execute(raise_on_error=False)
+            if self._wait_replicas:
+                ask_replicas(pipeline, self._wait_replicas)
+            answers = await pipeline.execute(raise_on_error=False)
+        return await self._confirmed(answers) if self._wait_replicas else answers
+
+    async def _confirmed(self, answers: list[Any]) -> list[Any]:
+        """The answers, refused where too few replicas have what they tell of."""
+        *told, _, have_it = answers
+        if await are_enough(self._redis, wanted=self._wait_replicas, have_it=have_it):
+            return told
+        return [one if isinstance(one, Exception) else TooFewReplicasError() for one in told]
+
+
+def _began_ms(event: Event) -> int:
+    """Before when nobody can have called for the record, Unix milliseconds; 0 where that is not known."""
+    if event.action != Action.CREATED:
+        return 0
+    try:
+        moment = dt.datetime.fromisoformat(event.date_created)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return max(0, round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _guard(burst: Burst) -> dict[str, int]:

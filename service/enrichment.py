@@ -18,8 +18,14 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENTRY_VERSION = 1
-"""Written into every entry. A worker leaves entries of a newer version alone."""
+ENTRY_VERSION = 2
+"""Written into every entry. A worker leaves entries of a newer version alone. 2 leaves out what is usual."""
+
+SETTLES = "lets the record settle"
+"""Why an enrichment waits that has just been planned."""
+
+USUAL_QUEUE = "enrich"
+"""The RQ queue that carries an enrichment unless its entry says otherwise."""
 
 ENTRY_ID_LENGTH = 20
 """100 bits in base32: two enrichments among a billion share an id with a chance below 1e-12."""
@@ -128,6 +134,7 @@ class Entry:
         planned_ms, due_ms, changed_ms, called_ms, ended_ms: when.
         unreachable_ms: since when Close could not be reached at all, or None.
         retried_ms: when a person last had it planned anew, knowing what had happened until then.
+        lost_ms: by when Redis had lost all it knew, if the record was there then: it may have been in a call.
         value: as Close returned it; None when there is none.
         confidence, reasoning: as Close returned them.
     """
@@ -164,17 +171,34 @@ class Entry:
     ended_ms: int | None
     unreachable_ms: int | None
     retried_ms: int | None = None
+    lost_ms: int | None = None
     value: Any = None
     confidence: str | None = None
     reasoning: str | None = None
+
+    @property
+    def cause(self) -> str:
+        """What planned it, for people: an event, or a backfill by its name."""
+        if self.action == "backfill":
+            return self.event_id.replace("-", " ", 1)
+        return f"{self.action} event {self.event_id}"
 
     def describe(self) -> dict[str, Any]:
         """The entry as plain data for `--json` and the API; everything, including the value."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
+def decode_entry(of_entry: str, raw: Mapping[bytes, bytes], *, organization_id: str = "") -> Entry | None:
     """Read a ledger hash; None where there is no entry.
+
+    To save memory a hash leaves out what is usual: a lead of the usual organization was created, its field is
+    to be filled through the usual queue, nothing has been tried, it has not changed since it was planned, it
+    was due at once or, while it waits, lets the record settle. What is not so is written by accept.lua.
+
+    Args:
+        of_entry: its id.
+        raw: the hash.
+        organization_id: the usual organization.
 
     Raises:
         ValueError: the hash is not one of ours: a state, number, text or value in it cannot be read.
@@ -182,8 +206,9 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
     if b"state" not in raw:
         return None
 
-    def text(name: str) -> str:
-        return raw.get(name.encode(), b"").decode()
+    def text(name: str, usual: str = "") -> str:
+        found = raw.get(name.encode())
+        return usual if found is None else found.decode()
 
     def number(name: str) -> int:
         return int(text(name) or 0)
@@ -191,22 +216,25 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
     def moment(name: str) -> int | None:
         return int(text(name)) if text(name) else None
 
+    state = State(text("state"))
+    planned_ms = number("planned_ms")
+    own_lead = text("object") if text("type", "lead") == "lead" and b"lead" not in raw else ""
     return Entry(
         id=of_entry,
         version=number("v"),
-        organization_id=text("org"),
-        object_type=text("type"),
+        organization_id=text("org", organization_id),
+        object_type=text("type", "lead"),
         object_id=text("object"),
-        lead_id=text("lead") or None,
+        lead_id=text("lead") or own_lead or None,
         field_id=text("field"),
         field_name=text("name"),
         rule=text("rule"),
-        mode=text("mode"),
-        queue=text("queue"),
+        mode=text("mode", "fill"),
+        queue=text("queue", USUAL_QUEUE),
         event_id=text("event"),
-        action=text("action"),
-        state=State(text("state")),
-        reason=text("reason"),
+        action=text("action", "created"),
+        state=state,
+        reason=text("reason", SETTLES if state is State.WAITING else ""),
         job_id=text("job"),
         fence=number("fence"),
         holder=text("holder"),
@@ -217,13 +245,14 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes]) -> Entry | None:
         ambiguous=text("ambiguous") == "1",
         blocked=text("blocked") == "1",
         value_before=text("before") or None,
-        planned_ms=number("planned_ms"),
-        due_ms=moment("due_ms"),
-        changed_ms=number("changed_ms"),
+        planned_ms=planned_ms,
+        due_ms=moment("due_ms") or (None if state.final else planned_ms or None),
+        changed_ms=number("changed_ms") or planned_ms,
         called_ms=moment("called_ms"),
         ended_ms=moment("ended_ms"),
         unreachable_ms=moment("unreachable_ms"),
         retried_ms=moment("retried_ms"),
+        lost_ms=moment("lost_ms"),
         value=_value(raw.get(b"value")),
         confidence=text("confidence") or None,
         reasoning=text("reasoning") or None,

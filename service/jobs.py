@@ -13,14 +13,16 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import now, utcformat
+from rq.utils import now
+
+from service.enrichment import USUAL_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis import Redis
 
-LIVE_QUEUE = "enrich"
+LIVE_QUEUE = USUAL_QUEUE
 """What just happened in Close."""
 BULK_QUEUE = "enrich-bulk"
 """What can wait: low priority rules, backfill, reconciliation."""
@@ -86,15 +88,16 @@ def job_key(job_id: str) -> str:
 
 
 def stamp() -> str:
-    """The present moment as RQ writes it into job hashes."""
-    return utcformat(now())
+    """The present moment as RQ reads it from job hashes; its whole seconds are enough for people."""
+    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def job_template(connection: Any) -> list[bytes | str | int]:
     """RQ's own hash of one of our jobs as a flat list, without what differs from job to job.
 
-    The scripts write it as it is and add times, status, queue and description. Empty values are left out: RQ
-    reads them as absent, and they would be a third of the hash.
+    The scripts write it as it is and add its creation, status, queue and description. To save memory, empty
+    values are left out, which RQ reads as absent, and so short a function call is not compressed, as it would
+    only become longer; RQ reads either.
 
     Args:
         connection: any redis client; nothing is sent.
@@ -112,7 +115,7 @@ def job_template(connection: Any) -> list[bytes | str | int]:
     )
     varying = {"created_at", "enqueued_at", "status", "origin", "description"}
     flat: list[bytes | str | int] = []
-    for name, value in job.to_dict().items():
+    for name, value in {**job.to_dict(), "data": job.data}.items():
         if name not in varying and value != "":
             flat += [name, value]
     return flat

@@ -26,7 +26,8 @@ from service.enrichment import (
     decode_entry,
     new_job_id,
 )
-from service.redis_text import raw_hash, texts
+from service.redis_text import raw_hash, text, texts
+from service.replicas import are_enough, ask_replicas
 from service.scripts import script_text
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ class Permission:
     Attributes:
         verdict: `go`; `fenced`, somebody else holds it by now; `halted`, nobody may call; `parked`, the
             endpoint group is over its rate limit; `broken`, the field keeps timing out; `exhausted`, a budget
-            is used up.
+            is used up; `unconfirmed`, it is written down, and too few replicas have it.
         attempt: with `go`, which attempt it is.
         wait_seconds: with `parked` and `broken`, when to ask again.
         window: with `exhausted`, which of the budgets asked for.
     """
 
-    verdict: Literal["go", "fenced", "halted", "parked", "broken", "exhausted"]
+    verdict: Literal["go", "fenced", "halted", "parked", "broken", "exhausted", "unconfirmed"]
     attempt: int = 0
     wait_seconds: float = 0.0
     window: int = 0
@@ -97,6 +98,7 @@ class Ledger:
         zone: where the price list's days begin.
         clock: Unix seconds, for those days only; everything else goes by Redis's clock.
         breaker: when a field that keeps timing out is left alone.
+        wait_replicas: how many replicas must know of a call before it may go.
     """
 
     def __init__(
@@ -106,8 +108,10 @@ class Ledger:
         zone: dt.tzinfo = dt.UTC,
         clock: Callable[[], float] = time.time,
         breaker: BreakerPolicy | None = None,
+        wait_replicas: int = 0,
     ) -> None:
         self.redis = redis
+        self._wait_replicas = wait_replicas
         self.brakes = Brakes(redis)
         self._zone = zone
         self._clock = clock
@@ -124,6 +128,7 @@ class Ledger:
             script("heartbeat"),
         )
         self._look_later = script("look_later")
+        self._call_text = script_text("call")
 
     async def begin(self, job_id: str, of_entry: str, *, holder: str) -> Claim | NotClaimed:
         """Take the enrichment that a job delivers in hand.
@@ -135,16 +140,17 @@ class Ledger:
                 again, as a client does whose connection broke, gets the same claim.
         """
         answer = await self._begin(
-            keys=[keys.entry(of_entry), keys.ACTIVE],
+            keys=[keys.entry(of_entry), keys.ACTIVE, keys.ORGANIZATION],
             args=[job_id, of_entry, holder, LEASE_MS, ENTRY_VERSION],
         )
         if answer[0] != b"taken":
             return NotClaimed(answer[0].decode())
-        flat = answer[2]
-        entry = decode_entry(of_entry, dict(zip(flat[::2], flat[1::2], strict=True)))
+        _, fence, flat, organization = answer
+        raw = dict(zip(flat[::2], flat[1::2], strict=True))
+        entry = decode_entry(of_entry, raw, organization_id=text(organization or b""))
         if entry is None:
             return NotClaimed("missing")
-        return Claim(entry=entry, fence=int(answer[1]))
+        return Claim(entry=entry, fence=int(fence))
 
     async def permit_call(
         self,
@@ -169,8 +175,8 @@ class Ledger:
             trial_seconds: how long others wait when this is the trial call of a field that kept timing out.
         """
         one = claim.entry.id
-        answer = await self._call(
-            keys=[
+        answer, confirmed = await self._ask_to_call(
+            [
                 keys.entry(one),
                 keys.ACTIVE,
                 keys.COUNTS,
@@ -182,7 +188,7 @@ class Ledger:
                 price_list(self._clock(), self._zone),
                 *(charge.key for charge in charges),
             ],
-            args=[
+            [
                 one,
                 claim.fence,
                 LEASE_MS,
@@ -193,16 +199,32 @@ class Ledger:
                 round(trial_seconds * 1000),
                 *(part for charge in charges for part in (charge.limit, charge.expires_ms)),
             ],
+            writes=not only_ask,
         )
         match answer[0]:
-            case b"go":
+            case b"go" if confirmed:
                 return Permission(verdict="go", attempt=int(answer[1]))
+            case b"go":
+                return Permission(verdict="unconfirmed")
             case b"parked" | b"broken" as verdict:
                 return Permission(verdict=verdict.decode(), wait_seconds=int(answer[1]) / 1000)
             case b"exhausted":
                 return Permission(verdict="exhausted", window=int(answer[1]) - 1)
             case other:
                 return Permission(verdict=other.decode())
+
+    async def _ask_to_call(
+        self, script_keys: list[str], args: list[Any], *, writes: bool
+    ) -> tuple[list[Any], bool]:
+        """The script's answer, and whether enough replicas have what it wrote."""
+        if not self._wait_replicas or not writes:
+            return await self._call(keys=script_keys, args=args), True
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            # by its text: a Redis that took over in between may not know the digest
+            pipeline.eval(self._call_text, len(script_keys), *script_keys, *args)
+            ask_replicas(pipeline, self._wait_replicas)
+            answer, _, have_it = await pipeline.execute()
+        return answer, await are_enough(self.redis, wanted=self._wait_replicas, have_it=have_it)
 
     async def settle(self, claim: Claim, settlement: Settlement, *, charges: Sequence[Charge] = ()) -> bool:
         """End an enrichment; False where somebody else holds it by now and nothing was changed.
@@ -330,7 +352,7 @@ class Ledger:
         """Move scheduled jobs into their queue; how many of them were still scheduled."""
         moved = await self._promote(
             keys=[jobs.scheduled_key(queue), jobs.queue_key(queue), *map(jobs.job_key, job_ids)],
-            args=[jobs.stamp(), *job_ids],
+            args=job_ids,
         )
         return int(moved)
 
@@ -357,20 +379,24 @@ class Ledger:
 
     async def entry(self, of_entry: str) -> Entry | None:
         """One entry, or None."""
-        return decode_entry(of_entry, raw_hash(await self.redis.hgetall(keys.entry(of_entry))))
+        return next(iter(await self.entries([of_entry])), None)
 
     async def entries(self, ids: Sequence[str]) -> list[Entry]:
         """Those of the entries that exist, in one round trip."""
         async with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.get(keys.ORGANIZATION)
             for one in ids:
                 pipeline.hgetall(keys.entry(one))
-            rows = await pipeline.execute()
-        found = (decode_entry(one, raw) for one, raw in zip(ids, rows, strict=True))
+            organization, *rows = await pipeline.execute()
+        found = (
+            decode_entry(one, raw_hash(raw), organization_id=text(organization or b""))
+            for one, raw in zip(ids, rows, strict=True)
+        )
         return [entry for entry in found if entry is not None]
 
     async def entries_of(self, object_id: str) -> list[Entry]:
         """All enrichments of one lead or contact, oldest first."""
-        ids = texts(await self.redis.smembers(keys.object_entries(object_id)))
+        ids = texts(await self.redis.hkeys(keys.object_entries(object_id)))
         found = await self.entries(sorted(ids))
         return sorted(found, key=lambda entry: (entry.planned_ms, entry.id))
 

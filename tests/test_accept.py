@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import redis.asyncio
@@ -14,8 +15,9 @@ from waiting import eventually
 from service import jobs, keys
 from service.accept import GRACE_MS, MOST_IN_ONE_TRIP, Accepter, StoreUnavailableError
 from service.embedded_redis import EmbeddedRedis, server_binary
-from service.enrichment import FINAL_STATES, RETENTION_SECONDS, State
-from service.rules import Mode, Priority
+from service.enrichment import ENTRY_VERSION, FINAL_STATES, RETENTION_SECONDS, SETTLES, State
+from service.planning import PlannedEnrichment
+from service.rules import Mode, ObjectType, Priority
 from service.scripts import script_text
 
 UPDATED = event("ev_2", action="updated")
@@ -62,6 +64,73 @@ async def test_an_entry_says_what_planned_it_and_when(box):
     assert (entry.judged, entry.fence, entry.attempts, entry.calls, entry.holder) == (False, 0, 0, 0, "")
     assert await box.score(entry.id) == entry.planned_ms + GRACE_MS
     assert await box.redis.ttl(keys.entry(entry.id)) == -1
+
+
+async def test_an_entry_says_what_is_unusual_about_it_until_it_is_planned_anew(box):
+    await box.accept(event())
+    unusual = PlannedEnrichment(
+        rule="Seniority",
+        object_type=ObjectType.CONTACT,
+        object_id="cont_1",
+        lead_id=LEAD,
+        field_id="cf_seniority",
+        field_name="Seniority level",
+        mode=Mode.OVERWRITE,
+        settle_seconds=60.0,
+        priority=Priority.LOW,
+        judged=True,
+        reopens=True,
+    )
+    elsewhere = replace(UPDATED, organization_id="orga_2", object_type="contact", object_id="cont_1")
+    (accepted,) = await box.accepter.accept(elsewhere, [unusual])
+    entry = await box.entry(accepted.enrichment)
+    facts = (
+        entry.organization_id,
+        entry.object_type,
+        entry.object_id,
+        entry.lead_id,
+        entry.action,
+        entry.mode,
+    )
+    assert facts == ("orga_2", "contact", "cont_1", LEAD, "updated", "overwrite")
+    assert (entry.state, entry.reason, entry.queue) == (State.WAITING, SETTLES, jobs.BULK_QUEUE)
+    assert (entry.due_ms, entry.changed_ms) == (entry.planned_ms + 60_000, entry.planned_ms)
+    claim = await box.claim(entry.id)
+    assert claim.entry == replace(entry, fence=claim.fence, holder=claim.entry.holder)
+    await box.settle(claim, State.HELD, reason="nobody knows")
+
+    usual = replace(unusual, mode=Mode.FILL, settle_seconds=0.0, priority=Priority.NORMAL, judged=False)
+    later = replace(elsewhere, action="created", date_updated=SECOND_STAMP)
+    assert [one.result for one in await box.accepter.accept(later, [usual])] == ["reopened"]
+    entry = await box.entry(entry.id)
+    assert (entry.organization_id, entry.lead_id, entry.action, entry.mode) == (
+        "orga_2",
+        LEAD,
+        "created",
+        "fill",
+    )
+    assert (entry.state, entry.reason, entry.queue, entry.judged) == (
+        State.PLANNED,
+        "",
+        jobs.LIVE_QUEUE,
+        False,
+    )
+    assert entry.due_ms == entry.changed_ms == entry.planned_ms
+
+
+async def test_an_entry_of_the_version_before_is_taken_in_hand_and_planned_anew(box):
+    """Version 1 wrote all facts down."""
+    entry = await box.plan()
+    written = {"v": 1, "org": "orga_1", "type": "lead", "lead": LEAD, "mode": "overwrite", "queue": "enrich"}
+    written |= {"action": "created", "reason": "", "attempts": 0, "due_ms": 7, "changed_ms": 7}
+    await box.redis.hset(keys.entry(entry.id), mapping=written)
+    old = await box.entry(entry.id)
+    assert old == replace(entry, version=1, mode="overwrite", due_ms=7, changed_ms=7)
+    await box.settle(await box.calling(entry.id))
+    assert await box.accept(UPDATED, wanted(reopens=True)) == ["reopened"]
+    entry = await box.entry(entry.id)
+    assert (entry.version, entry.mode, entry.action) == (ENTRY_VERSION, "fill", "updated")
+    assert entry.due_ms == entry.changed_ms == entry.planned_ms
 
 
 @pytest.mark.parametrize(
@@ -257,13 +326,13 @@ async def test_events_that_come_together_share_round_trips(box, async_redis):
         return await real(batch)
 
     box.accepter._pipeline = counted
-    before = await commands(async_redis, "evalsha")
+    before, whole = await commands(async_redis, "evalsha"), await commands(async_redis, "eval")
     events = [event(f"ev_{n}", object_id=f"lead_{n}") for n in range(3 * MOST_IN_ONE_TRIP)]
     results = await asyncio.gather(*(box.accept(one, wanted(object_id=one.object_id)) for one in events))
     assert results == [["planned"]] * len(events)
     assert pipelines == 3
     assert await commands(async_redis, "evalsha") - before == len(events)
-    assert await commands(async_redis, "eval") == 0
+    assert await commands(async_redis, "eval") == whole
 
 
 async def test_a_server_that_has_forgotten_the_script_is_told_again(box, async_redis):

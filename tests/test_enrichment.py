@@ -57,6 +57,7 @@ RAW = {
     b"ended_ms": b"5",
     b"unreachable_ms": b"6",
     b"retried_ms": b"7",
+    b"lost_ms": b"8",
     b"value": b'{"a":[1,null]}',
     b"confidence": b"high",
     b"reasoning": b"it says so",
@@ -140,6 +141,7 @@ def test_a_full_hash_is_read_whole():
         ended_ms=5,
         unreachable_ms=6,
         retried_ms=7,
+        lost_ms=8,
         value={"a": [1, None]},
         confidence="high",
         reasoning="it says so",
@@ -152,11 +154,44 @@ def test_what_has_not_happened_is_none_zero_or_empty():
     told = entry.describe()
     assert {name for name, value in told.items() if value is None} == {
         *("lead_id", "value_before", "due_ms", "called_ms", "ended_ms", "unreachable_ms"),
-        "retried_ms",
+        *("retried_ms", "lost_ms"),
         *("value", "confidence", "reasoning"),
     }
     assert (entry.fence, entry.attempts, entry.calls, entry.failures, entry.version) == (0, 0, 0, 0, 0)
     assert (entry.judged, entry.ambiguous, entry.blocked) == (False, False, False)
+
+
+USUAL = {
+    b"v": b"2",
+    b"object": b"lead_1",
+    b"field": b"cf_1",
+    b"name": b"Size",
+    b"rule": b"Size",
+    b"event": b"ev_1",
+    b"state": b"planned",
+    b"job": b"abc-1",
+    b"planned_ms": b"5",
+}
+
+
+@pytest.mark.parametrize(
+    ("raw", "facts"),
+    [
+        ({}, {"organization_id": "orga_1", "object_type": "lead", "lead_id": "lead_1", "action": "created"}),
+        ({}, {"mode": "fill", "queue": "enrich", "attempts": 0, "reason": "", "due_ms": 5, "changed_ms": 5}),
+        ({b"state": b"waiting"}, {"reason": "lets the record settle", "due_ms": 5}),
+        ({b"state": b"waiting", b"reason": b""}, {"reason": ""}),
+        ({b"state": b"filled"}, {"reason": "", "due_ms": None}),
+        ({b"org": b"orga_2"}, {"organization_id": "orga_2"}),
+        ({b"type": b"contact"}, {"object_type": "contact", "lead_id": None}),
+        ({b"lead": b"lead_2"}, {"lead_id": "lead_2"}),
+        ({b"type": b"lead", b"lead": b""}, {"lead_id": None}),  # as version 1 wrote it
+    ],
+)
+def test_what_a_hash_leaves_out_is_as_usual(raw, facts):
+    entry = decode_entry("abc", USUAL | raw, organization_id="orga_1")
+    assert entry is not None
+    assert {name: getattr(entry, name) for name in facts} == facts
 
 
 @pytest.mark.parametrize("raw", [{}, {b"fence": b"3"}])

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 from ledger_box import LEAD, LONG_AGO_MS, LedgerBox, event, id_of, wanted
+from waiting import eventually
 
 from service import jobs, keys
 from service.accept import GRACE_MS
 from service.brakes import PERSON, PROBE_INTERVAL_SECONDS, Halt
-from service.enrichment import ACTIVE_STATES, FINAL_STATES, RETENTION_SECONDS, State
+from service.enrichment import ACTIVE_STATES, ENTRY_VERSION, FINAL_STATES, RETENTION_SECONDS, State
 from service.ledger import LEASE_MS, Claim, NotClaimed, Permission
 from service.rules import Mode
 from service.transitions import Postponement, Settlement
@@ -42,9 +43,28 @@ async def test_an_entry_that_is_not_there_is_missing(box):
 async def test_taking_in_hand_hands_out_a_fence_and_a_lease(box):
     entry = await box.plan()
     claim = await box.ledger.begin(entry.job_id, entry.id, holder="w/1")
-    assert claim.fence == 1
-    assert (claim.entry.holder, claim.entry.fence, claim.entry.state) == ("w/1", 1, State.PLANNED)
+    assert claim.fence > 0
+    assert (claim.entry.holder, claim.entry.fence, claim.entry.state) == ("w/1", claim.fence, State.PLANNED)
     assert 0 < await due_in_ms(box, entry.id) <= LEASE_MS
+
+
+async def test_a_fence_that_a_failover_has_lost_is_not_handed_out_to_another_one(box):
+    entry = await box.plan()
+    replicated = await box.redis.dump(keys.entry(entry.id))
+    lost = await box.claim(entry.id)
+    await box.redis.restore(keys.entry(entry.id), 0, replicated, replace=True)
+    await eventually(lambda: is_later(box, lost.fence))
+    assert (await permit(box, lost)).verdict == "fenced"
+
+    newest = await box.claim(entry.id)
+    assert newest.fence > lost.fence
+    assert (await permit(box, lost)).verdict == "fenced"
+    assert (await permit(box, newest)).verdict == "go"
+
+
+async def is_later(box, fence_ms):
+    seconds, microseconds = await box.redis.time()
+    return seconds * 1000 + microseconds // 1000 > fence_ms
 
 
 async def test_a_job_that_does_not_deliver_the_entry_any_more_is_stale(box):
@@ -73,7 +93,7 @@ async def test_the_same_holder_asking_again_gets_the_same_claim(box):
 
 async def test_an_entry_of_a_newer_release_is_left_alone(box):
     entry = await box.plan()
-    await box.redis.hset(keys.entry(entry.id), mapping={"v": 2, "state": "unheard-of"})
+    await box.redis.hset(keys.entry(entry.id), mapping={"v": ENTRY_VERSION + 1, "state": "unheard-of"})
     assert await box.ledger.begin(entry.job_id, entry.id, holder="w/1") == NotClaimed("newer")
     assert await box.redis.hget(keys.entry(entry.id), "fence") is None
 
@@ -84,7 +104,7 @@ async def test_a_silent_workers_entry_can_be_taken_over(box, called):
     await box.let_lease_run_out(first.entry.id)
     second = await box.ledger.begin(first.entry.job_id, first.entry.id, holder="w/other")
     assert isinstance(second, Claim)
-    assert second.fence == first.fence + 1
+    assert second.fence > first.fence
     assert second.entry.ambiguous is called, "a call that was lost with its worker may have run"
     assert (await permit(box, first)).verdict == "fenced"
     assert not await box.postpone(first)

@@ -123,6 +123,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.redis = redis.asyncio.Redis.from_url(url)
         self.run(self.redis.flushall())
+        self.run(self.redis.set(keys.SINCE, 1))
         self.box = LedgerBox(self.redis)
         self.ledger = self.box.ledger = Ledger(self.redis, breaker=POLICY)
         self.keeper = Housekeeper(
@@ -337,7 +338,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer == NotClaimed("busy")
         else:
             assert isinstance(answer, Claim)
-            model.fence += 1
+            assert answer.fence > model.fence
+            model.fence = answer.fence
             model.holder = holder
             model.overdue = False
             model.ambiguous = model.ambiguous or model.state is State.CALLING

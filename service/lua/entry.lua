@@ -26,12 +26,12 @@ end
 
 -- Save an RQ job in RQ's own format and put it where it belongs: scheduled when delay_ms > 0, else queued.
 -- A scheduled job that is to go to the front bears RQ's own mark for it.
--- template: RQ's Job.to_dict() as a flat list; keys: { job, queues, queue, scheduled }.
+-- template: what all jobs have in common, as a flat list; keys: { job, queues, queue, scheduled }.
 local function enqueue(keys, job_id, template, stamp, description, now, delay_ms, front)
   local status = delay_ms > 0 and 'scheduled' or 'queued'
   redis.call('HSET', keys.job, unpack(template))
-  redis.call('HSET', keys.job, 'created_at', stamp, 'enqueued_at', stamp, 'description', description,
-             'origin', keys.origin, 'status', status)
+  redis.call('HSET', keys.job, 'created_at', stamp, 'description', description, 'origin', keys.origin,
+             'status', status)
   redis.call('SADD', keys.queues, keys.queue)
   if front and delay_ms > 0 then redis.call('HSET', keys.job, 'enqueue_at_front', 1) end
   if delay_ms > 0 then

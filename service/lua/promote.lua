@@ -2,14 +2,14 @@
 -- first is left alone.
 --
 -- KEYS  1 scheduled  2 queue, then the rq jobs
--- ARGV  1 iso now, then the job ids, in the jobs' order
+-- ARGV  the job ids, in the jobs' order
 -- Returns how many were moved.
 
 local moved = 0
 for i = 3, #KEYS do
-  local job_id = ARGV[i - 1]
+  local job_id = ARGV[i - 2]
   if redis.call('ZREM', KEYS[1], job_id) == 1 and redis.call('EXISTS', KEYS[i]) == 1 then
-    redis.call('HSET', KEYS[i], 'status', 'queued', 'enqueued_at', ARGV[1])
+    redis.call('HSET', KEYS[i], 'status', 'queued')
     local push = redis.call('HGET', KEYS[i], 'enqueue_at_front') == '1' and 'LPUSH' or 'RPUSH'
     redis.call(push, KEYS[2], job_id)
     moved = moved + 1

@@ -37,7 +37,7 @@ if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'confidence', ARGV[7]) end
 if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'reasoning', ARGV[8]) end
 tell(KEYS[4], KEYS[5], now, ARGV[5], { id = ARGV[1], object = found[3], field = found[4], rule = found[5],
                                        state = ARGV[3], reason = ARGV[4] })
-local filled = found[7] == 'fill' and (ARGV[3] == 'filled' or ARGV[3] == 'confirmed')
+local filled = (found[7] or 'fill') == 'fill' and (ARGV[3] == 'filled' or ARGV[3] == 'confirmed')
 if found[6] and not filled then
   local template = {}
   for i = 17, #ARGV do template[#template + 1] = ARGV[i] end

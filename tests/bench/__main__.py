@@ -14,7 +14,11 @@ from rich.table import Table
 # the tests' helpers import each other by their bare names, as pytest has it
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from tests.bench.backfill import run_backfill_bench
+from tests.bench.dashboard import run_dashboard
+from tests.bench.flat import run_flat
 from tests.bench.main_path import run_main_path
+from tests.bench.memory import run_memory, servers
 from tests.bench.money import run_budget, run_paid_once
 from tests.bench.pace import Course, matrix, run_pace
 
@@ -106,6 +110,61 @@ def budget(planned: int, per_day: int, workers: int) -> None:
     if planned < 2 * per_day:
         raise click.UsageError(f"--planned is {planned}; expected at least twice --per-day")
     report("budget", run_budget(planned=planned, per_day=per_day, workers=workers))
+
+
+@bench.command("memory")
+@click.option("--entries", type=click.IntRange(min=3), default=30_000, show_default=True)
+def memory(entries: int) -> None:
+    """What an enrichment takes of Redis's memory, on each server there is here."""
+    found = dict(run_memory(binary, entries=entries) for binary in servers())
+    table = Table(title="memory", title_justify="left", box=None)
+    for name in ("", *found):
+        table.add_column(name, justify="right" if name else "left")
+    for name in next(iter(found.values())):
+        table.add_row(name.replace("_", " "), *(f"{figures[name]:,}" for figures in found.values()))
+    Console(stderr=True).print(table)
+    click.echo(json.dumps(found))
+
+
+@bench.command("flat")
+@click.option("--seconds", type=click.FloatRange(min=5), default=300.0, show_default=True)
+@click.option(
+    "--pace", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="Calls a second."
+)
+@click.option("--times", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="The pace.")
+@click.option("--log-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the logs here.")
+def flat(seconds: float, pace: float, times: float, log_dir: Path | None) -> None:
+    """Signed events at many times the worker's pace, and the memory of web, worker and Redis meanwhile."""
+    report("flat", run_flat(seconds=seconds, pace_per_second=pace, times=times, log_dir=log_dir))
+
+
+@bench.command("backfill")
+@click.option("--leads", type=click.IntRange(min=1000), default=25_000, show_default=True, help="Old ones.")
+@click.option("--workers", type=click.IntRange(1, 50), default=2, show_default=True)
+@click.option("--rate", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Calls a second.")
+@click.option(
+    "--latency",
+    "latency_seconds",
+    type=click.FloatRange(min=0.001),
+    default=2.0,
+    show_default=True,
+    help="Seconds one call takes.",
+)
+@click.option("--log-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the logs here.")
+def backfill(*, leads: int, workers: int, rate: float, latency_seconds: float, log_dir: Path | None) -> None:
+    """Old leads filled by a command that is killed three times, and how quick new leads are meanwhile."""
+    figures = run_backfill_bench(
+        leads=leads, workers=workers, rate_per_second=rate, latency_seconds=latency_seconds, log_dir=log_dir
+    )
+    report("backfill", figures)
+
+
+@bench.command("dashboard")
+@click.option("--entries", type=click.IntRange(min=0), default=1_000_000, show_default=True)
+@click.option("--history", type=click.IntRange(min=0), default=100_000, show_default=True)
+def dashboard(entries: int, history: int) -> None:
+    """Server time of the dashboard's pages."""
+    report("dashboard", run_dashboard(entries=entries, history=history))
 
 
 def report(title: str, figures: Figures) -> None:

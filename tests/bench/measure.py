@@ -18,10 +18,23 @@ def peak_memory_mb(pid: int) -> float:
     Raises:
         OSError: there is no such process, or no `/proc`.
     """
+    return _status_mb(pid, "VmHWM")
+
+
+def memory_mb(pid: int) -> float:
+    """The memory the process has in RAM, in millions of bytes.
+
+    Raises:
+        OSError: there is no such process, or no `/proc`.
+    """
+    return _status_mb(pid, "VmRSS")
+
+
+def _status_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * KIB / MB
-    raise OSError(f"/proc/{pid}/status tells no peak memory")
+    raise OSError(f"/proc/{pid}/status tells no {name}")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,0 +1,45 @@
+"""The benchmarks that keep promises, in short."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from stack_parts import PROJECT
+
+pytestmark = pytest.mark.slow
+
+MOST_BYTES_WAITING = 1024
+
+
+def bench(*arguments: str) -> dict:
+    """What a benchmark tells on stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_an_enrichment_that_waits_in_a_queue_takes_less_than_a_kilobyte_of_redis():
+    servers = bench("memory", "--entries", "3000")
+    assert servers
+    for name, figures in servers.items():
+        assert 500 < figures["queued_bytes"] < MOST_BYTES_WAITING, name
+        assert 500 < figures["settled_and_queued_bytes"] < MOST_BYTES_WAITING, name
+        assert figures["finished_bytes"] < 4 * MOST_BYTES_WAITING, name
+
+
+def test_ten_times_the_workers_pace_grows_redis_and_no_process():
+    figures = bench("flat", "--seconds", "15", "--pace", "10")
+    assert figures["planned_to_called"] > 5
+    assert figures["waiting_at_the_end"] > 500
+    # in so short a run a process is hardly warm: five minutes hold 1.05
+    assert figures["web_last_to_second"] < 1.15
+    assert figures["worker_last_to_second"] < 1.15
