@@ -15,8 +15,9 @@ from service.readiness import readiness
 from service.settings_values import WEBHOOK_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from starlette.routing import BaseRoute
     from starlette.types import Lifespan
 
     from service.intake import Intake
@@ -48,6 +49,8 @@ def create_app(
     ledger: Ledger,
     knowledge: Callable[[], Knowledge],
     max_body_bytes: int,
+    redis_problems: Callable[[], Sequence[str]] = tuple,
+    more_routes: Sequence[BaseRoute] = (),
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The receiver.
@@ -57,6 +60,8 @@ def create_app(
         ledger: for `/readyz`.
         knowledge: what is known at the moment.
         max_body_bytes: a longer body is cut off while it streams in, and answered 413.
+        redis_problems: what the last look at Redis's health found wrong.
+        more_routes: what else is served.
         lifespan: what runs beside the requests.
     """
 
@@ -83,7 +88,7 @@ def create_app(
         return JsonResponse({"status": "alive"}, status=200)
 
     async def readyz(_: Request) -> Response:
-        found = await readiness(ledger, knowledge(), keyed=intake.keyed)
+        found = await readiness(ledger, knowledge(), keyed=intake.keyed, redis_problems=redis_problems())
         return JsonResponse(found.body(), status=found.status)
 
     app = Starlette(
@@ -91,6 +96,7 @@ def create_app(
             Route(WEBHOOK_PATH, webhook, methods=["POST"]),
             Route("/livez", livez),
             Route("/readyz", readyz),
+            *more_routes,
         ],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,

@@ -146,9 +146,8 @@ class _Check:
             self._report.note(kind, one, repaired=repaired)
 
     async def _entry_problem(self, one: str) -> Kind | None:
-        job_id, queue = texts(
-            part or b"" for part in await self._redis.hmget(keys.entry(one), ["job", "queue"])
-        )
+        named = await self._redis.hmget(keys.entry(one), ["job", "queue"])
+        job_id, queue = text(named[0] or b""), text(named[1] or jobs.LIVE_QUEUE)
         async with self._redis.pipeline() as pipeline:
             pipeline.hmget(keys.entry(one), _FACTS)
             for index in _INDEXES:

@@ -78,6 +78,30 @@ class DeadLetters:
         last = shown[-1] if len(found) > limit else None
         return Page(entries=tuple(shown), next=None if last is None else _place(last))
 
+    async def look(
+        self, wanted: Wanted, *, until_ms: int, most: int, looks: int, after: Place | None = None
+    ) -> Page:
+        """The newest that are wanted, for whoever cannot wait until all have been looked at.
+
+        Args:
+            wanted: which ones.
+            until_ms: the moment that ages are counted from; what ended later is left out.
+            most: at most so many.
+            looks: not many more than so many are looked at.
+            after: where the look before ended.
+        """
+        oldest_ms, newest_ms = wanted.span_ms(now_ms=until_ms)
+        found: list[Entry] = []
+        seen = 0
+        async for places in self._places(oldest_ms, newest_ms, after):
+            found += [entry for entry in await self._read(places) if wanted.takes(entry)]
+            seen += len(places)
+            if len(found) > most:
+                return Page(entries=tuple(found[:most]), next=_place(found[most - 1]))
+            if seen >= looks:
+                return Page(entries=tuple(found), next=places[-1])
+        return Page(entries=tuple(found), next=None)
+
     async def tally(self, wanted: Wanted, *, until_ms: int) -> list[Group]:
         """How many there are of each rule and state, the most first.
 
@@ -236,9 +260,10 @@ class DeadLetters:
     async def _read(self, places: Sequence[Place]) -> list[Entry]:
         """Those of the entries that exist and can be read; expired ones leave the index."""
         async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.get(keys.ORGANIZATION)
             for place in places:
                 pipeline.hgetall(keys.entry(place.id))
-            rows = await pipeline.execute()
+            organization, *rows = await pipeline.execute()
         entries: list[Entry] = []
         gone: list[str] = []
         for place, raw in zip(places, rows, strict=True):
@@ -246,7 +271,7 @@ class DeadLetters:
                 gone.append(place.id)
                 continue
             try:
-                entry = decode_entry(place.id, raw_hash(raw))
+                entry = decode_entry(place.id, raw_hash(raw), organization_id=text(organization or b""))
             except ValueError:  # written by a newer release: that one's business
                 continue
             if entry is not None:

@@ -92,6 +92,16 @@ def parse_event(body: bytes) -> Event | Unparseable:
     return _event(envelope.event, subscription_id=envelope.subscription_id)
 
 
+def parse_any_event(body: bytes) -> Event | Unparseable:
+    """Read an event as people have it: a delivery's whole body, or the event by itself. Never raises."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except _UNREADABLE:
+        return Unparseable("not JSON; expected a webhook's body, or an event as Close's event log has it")
+    enveloped = isinstance(decoded, dict) and "event" in decoded
+    return parse_event(body) if enveloped else parse_log_event(body)
+
+
 def parse_log_event(body: bytes) -> Event | Unparseable:
     """Read one event object as the event log serves it, without an envelope. Never raises."""
     try:

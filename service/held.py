@@ -49,9 +49,15 @@ async def count_held(redis: Redis) -> int:
     return int(await redis.zcard(keys.HELD))
 
 
-async def held(redis: Redis) -> list[Held]:
-    """What is held, rule by rule, the longest held first."""
+async def held(redis: Redis, *, most: int | None = None) -> list[Held]:
+    """What is held, rule by rule, the longest held first.
+
+    Args:
+        redis: where it is.
+        most: of all that is held, the oldest so many or a page more; None for all.
+    """
     found: dict[str, Held] = {}
+    seen = 0
     async for page in _pages(redis, until_ms=await _now_ms(redis)):
         async with redis.pipeline(transaction=False) as pipeline:
             for of_entry in page:
@@ -62,10 +68,15 @@ async def held(redis: Redis) -> list[Held]:
                 name = rule.decode()
                 so_far = found.get(name) or Held(rule=name, count=0, oldest_ms=planned_ms)
                 found[name] = Held(rule=name, count=so_far.count + 1, oldest_ms=so_far.oldest_ms)
+        seen += len(page)
+        if most is not None and seen >= most:
+            break
     return list(found.values())
 
 
-async def release(ledger: Ledger, *, limit: int | None = None, rule: str | None = None) -> int:
+async def release(
+    ledger: Ledger, *, limit: int | None = None, rule: str | None = None, looks: int | None = None
+) -> int:
     """Let held enrichments go, the oldest first; how many this call let go.
 
     Each goes in one step of its own: whoever else releases at the same time lets others go, and after a stop
@@ -76,8 +87,9 @@ async def release(ledger: Ledger, *, limit: int | None = None, rule: str | None 
         ledger: where they are.
         limit: at most so many; None for all.
         rule: only what this rule has planned.
+        looks: look at so many, or a page more, and no further; None for all.
     """
-    released = 0
+    released, seen = 0, 0
     now_ms = await _now_ms(ledger.redis)
     async for page in _pages(ledger.redis, until_ms=now_ms):
         for entry in await _still_held(ledger, list(page)):
@@ -87,6 +99,9 @@ async def release(ledger: Ledger, *, limit: int | None = None, rule: str | None 
                 settle_ms = max(0, (entry.due_ms or now_ms) - now_ms)
                 go = Postponement(reason="released", delay_seconds=settle_ms / 1000)
                 released += await ledger.postpone(entry, go, fence=entry.fence)
+        seen += len(page)
+        if looks is not None and seen >= looks:
+            break
     return released
 
 

@@ -14,8 +14,10 @@ from redis.exceptions import RedisError, ResponseError
 from service import keys
 from service.accept import StoreUnavailableError
 from service.event import Unparseable, parse_event
+from service.metrics_catalogue import ACCEPT_SECONDS, EVENTS
 from service.planning import Ignored
 from service.quarantine import quarantine
+from service.replicas import confirm
 from service.signature import UNKNOWN_KEY, Refused, verify
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from service.accept import Accepter
     from service.event import Event
     from service.knowledge import Knowledge
+    from service.meter import Meter
     from service.planning import Plan
     from service.signature import SignatureKey, Verified
 
@@ -44,6 +47,12 @@ class Answer:
     status: int
     body: dict[str, Any]
     retry_after_seconds: int | None = None
+
+    @property
+    def result(self) -> str:
+        """What became of the delivery, in a word, for metrics."""
+        by_status = {401: "refused", 503: "unavailable"}
+        return by_status.get(self.status) or str(self.body["status"])
 
 
 UNAVAILABLE = Answer(
@@ -72,6 +81,9 @@ class Intake:
         own_api_key_id: marks changes that we made ourselves.
         clock: Unix seconds.
         log: one line for each delivery, without values.
+        meter: counts deliveries.
+        timer: seconds that only ever grow, for how long an answer took.
+        wait_replicas: how many replicas must have what is kept before it is answered 202.
     """
 
     def __init__(
@@ -86,8 +98,12 @@ class Intake:
         own_api_key_id: str | None,
         clock: Callable[[], float],
         log: FilteringBoundLogger,
+        meter: Meter,
+        timer: Callable[[], float],
+        wait_replicas: int = 0,
     ) -> None:
         self._redis = redis
+        self._wait_replicas = wait_replicas
         self._accepter = accepter
         self._knowledge = knowledge
         self._signature_keys = signature_keys
@@ -96,6 +112,8 @@ class Intake:
         self._own_api_key_id = own_api_key_id
         self._clock = clock
         self._log = log
+        self._meter = meter
+        self._timer = timer
 
     @property
     def keyed(self) -> bool:
@@ -104,6 +122,15 @@ class Intake:
 
     async def receive(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Answer one delivery. Raises nothing: trouble with Redis is a 503."""
+        began = self._timer()
+        answer = await self._answer(headers, body)
+        result = answer.result
+        self._meter.count(EVENTS, result=result)
+        if result != "refused":
+            self._meter.observe(ACCEPT_SECONDS, self._timer() - began)
+        return answer
+
+    async def _answer(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         verdict = self._verify(headers, body)
         if verdict == UNKNOWN_KEY:
             before = self._signature_keys()
@@ -139,6 +166,7 @@ class Intake:
 
     async def _quarantine(self, body: bytes, reason: str) -> Answer:
         kept_as = await quarantine(self._redis, body=body, reason=reason)
+        await confirm(self._redis, self._wait_replicas)
         self._log.warning("quarantined", reason=reason, kept_as=kept_as)
         return Answer(status=202, body={"status": "quarantined", "reason": reason, "id": kept_as})
 
@@ -148,6 +176,7 @@ class Intake:
             return await self._process(event, body, knowledge, log)
         # without the fields' ids nothing can be planned, and nothing may be lost
         await self._redis.rpush(keys.BACKLOG, body)
+        await confirm(self._redis, self._wait_replicas)
         facts = _facts(event)
         log.warning("kept for planning", event_id=event.id, type=facts["type"])
         reason = "will be planned as soon as Close's fields are known"

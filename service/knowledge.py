@@ -68,6 +68,20 @@ class Knowledge:
         """The rule of that name, or None."""
         return self.rulebook.named(name)
 
+    def rule_filling(self, field_id: str, *, name: str, object_type: str) -> Rule | None:
+        """The rule of that name, or None; also None where it is for another field or object by now.
+
+        Args:
+            field_id: the custom field that the rule filled when an enrichment was planned.
+            name: the rule's name.
+            object_type: lead or contact.
+        """
+        rule = self.rule(name)
+        if rule is None or rule.object_type != object_type:
+            return None
+        elsewhere = any(one.rule is rule and one.field_id != field_id for one in self.bindings.bound)
+        return None if elsewhere else rule
+
     def schema(self, object_type: ObjectType) -> Schema | None:
         """The custom fields of leads or contacts, or None while they are unknown."""
         return self.schemas.get(object_type)

@@ -74,9 +74,21 @@ def is_quarantine_id(written: str) -> bool:
     return _ID.fullmatch(written) is not None
 
 
-async def list_quarantined(redis: Redis, *, most: int = 100) -> list[Quarantined]:
-    """The newest kept bodies, newest first."""
-    return [_quarantined(row) for row in await redis.xrevrange(keys.QUARANTINE, count=most) or ()]
+async def list_quarantined(
+    redis: Redis, *, most: int = 100, before: str | None = None
+) -> list[Quarantined]:
+    """The newest kept bodies, newest first.
+
+    Args:
+        redis: where they are.
+        most: at most so many.
+        before: only those that came in before this one.
+
+    Raises:
+        ValueError: `before` is no id.
+    """
+    newest = "+" if before is None else f"({_bounds(before)[0]}"
+    return [_quarantined(row) for row in await redis.xrevrange(keys.QUARANTINE, max=newest, count=most) or ()]
 
 
 async def read_quarantined(redis: Redis, quarantine_id: str) -> Quarantined | None:

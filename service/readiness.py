@@ -13,8 +13,11 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 from service import jobs, keys
 from service.held import count_held
 from service.redis_text import text, texts
+from service.rules_in_force import file_problem, rules_in_force
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.brakes import OpenBreaker
     from service.knowledge import Knowledge
     from service.ledger import Ledger
@@ -47,7 +50,9 @@ class Readiness:
         return {"status": "degraded" if self.degraded else "ready", "degraded": self.degraded}
 
 
-async def readiness(ledger: Ledger, knowledge: Knowledge, *, keyed: bool = True) -> Readiness:
+async def readiness(
+    ledger: Ledger, knowledge: Knowledge, *, keyed: bool = True, redis_problems: Sequence[str] = ()
+) -> Readiness:
     """Look at Redis, rules, workers, brakes, fields and the subscription.
 
     Raises nothing; answers while Redis hangs, too.
@@ -56,6 +61,7 @@ async def readiness(ledger: Ledger, knowledge: Knowledge, *, keyed: bool = True)
         ledger: where everything is.
         knowledge: what is known at the moment.
         keyed: whether the receiver knows any signature key.
+        redis_problems: what the last look at Redis's health found wrong; see `service.redis_health`.
     """
     problems: dict[str, str] = {}
     degraded: dict[str, str] = {}
@@ -68,8 +74,12 @@ async def readiness(ledger: Ledger, knowledge: Knowledge, *, keyed: bool = True)
                 degraded["workers"] = "no worker is alive: enrichments are accepted and wait"
             degraded |= await _brakes(ledger)
             degraded |= await _subscription(ledger)
+            degraded |= await _left_to_people(ledger)
+            degraded |= await _rules_file(ledger)
     except (RedisError, OSError) as error:
         problems["redis"] = f"Redis does not answer ({type(error).__name__})"
+    if redis_problems:
+        degraded["redis"] = "; ".join(redis_problems)
     if not keyed:
         degraded["signature key"] = "none is known yet: deliveries are answered 503 and come again"
     if not knowledge.complete:
@@ -93,10 +103,46 @@ async def _brakes(ledger: Ledger) -> dict[str, str]:
     return found
 
 
+async def _left_to_people(ledger: Ledger) -> dict[str, str]:
+    """What only a person can decide about."""
+    dead, unread = await count_dead(ledger), await count_quarantined(ledger)
+    return {
+        **({"dead letters": dead_words(dead)} if dead else {}),
+        **({"quarantine": quarantine_words(unread)} if unread else {}),
+    }
+
+
+async def count_dead(ledger: Ledger) -> int:
+    """How many enrichments ended without an answer: at most so many, for some may have expired since."""
+    return int(await ledger.redis.zcard(keys.ATTENTION))
+
+
+async def count_quarantined(ledger: Ledger) -> int:
+    """How many signed deliveries are kept because they could not be read."""
+    return int(await ledger.redis.xlen(keys.QUARANTINE))
+
+
+def dead_words(count: int) -> str:
+    """What dead letters mean, and where to look at them."""
+    return f"{count} enrichment{'' if count == 1 else 's'} ended without an answer: close-enrich dead list"
+
+
+def quarantine_words(count: int) -> str:
+    """What quarantined deliveries mean, and where to look at them."""
+    several = f"{count} signed deliver{'y' if count == 1 else 'ies'}"
+    return f"{several} could not be read: close-enrich quarantine list"
+
+
 async def _subscription(ledger: Ledger) -> dict[str, str]:
     """What the last look at the webhook subscription found wrong with it."""
     problem = await ledger.redis.hget(keys.WEBHOOK, "problem")
     return {"subscription": text(problem)} if problem else {}
+
+
+async def _rules_file(ledger: Ledger) -> dict[str, str]:
+    """Which process cannot use the rules file as it is now, this one or another."""
+    problem = file_problem(await rules_in_force(ledger.redis))
+    return {"rules file": problem} if problem else {}
 
 
 def breaker_words(breaker: OpenBreaker) -> str:

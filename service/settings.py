@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from service import settings_values as values
 from service.log import LogFormat, LogLevel
-from service.settings_values import Secret
+from service.redis_address import redis_passwords
+from service.settings_values import DashboardDoor, Secret
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -78,10 +79,29 @@ SETTINGS: Mapping[str, Setting] = {
             name="PUBLIC_URL",
             help="`https://` address where Close reaches `web`; workers then look after the subscription.",
         ),
-        Setting(name="REDIS_URL", secret=True, help="`redis://`, `rediss://` or `unix://` URL of Redis."),
+        Setting(
+            name="REDIS_URL",
+            secret=True,
+            help="`redis://`, `rediss://`, `unix://` or `redis+sentinel://` URL of Redis.",
+        ),
+        Setting(
+            name="REDIS_WAIT_REPLICAS",
+            default="0",
+            help="Replicas that must have an event before it is answered 202, and a call before it leaves.",
+        ),
         Setting(name="RULES_FILE", default="rules.yaml", help="What to enrich, and when."),
         Setting(name="HOST", default="127.0.0.1", help="Address to listen on; `0.0.0.0` in a container."),
         Setting(name="PORT", default="8080", help="Port to listen on; 0 takes any free one."),
+        Setting(
+            name="ADMIN_TOKEN",
+            secret=True,
+            help="Opens the dashboard, at least 16 characters; unset, there is no dashboard.",
+        ),
+        Setting(
+            name="DASHBOARD",
+            default="token",
+            help="`open` shows the dashboard to this machine without a token; `demo` and `up` set it.",
+        ),
         Setting(name="WORKER_CONCURRENCY", default="100", help="Calls in flight in one worker, 1 to 10000."),
         Setting(
             name="MAX_CALLS_PER_SECOND",
@@ -100,6 +120,21 @@ SETTINGS: Mapping[str, Setting] = {
             name="RECONCILE_EVERY",
             default="5m",
             help="How often workers look in Close's event log for missed events: `300`, `5m` or `off`.",
+        ),
+        Setting(
+            name="METRICS_TOKEN",
+            secret=True,
+            help="Bearer token for `/metrics`, at least 16 characters; unset, this machine needs none.",
+        ),
+        Setting(
+            name="ALERT_WEBHOOK_URL",
+            secret=True,
+            help="`https://` address that alerts are posted to as Slack-compatible JSON; unset, only logged.",
+        ),
+        Setting(
+            name="ALERT_OLDEST_JOB",
+            default="15m",
+            help="Alert when a live job has waited for a worker for so long: `900`, `15m` or `off`.",
         ),
         Setting(
             name="SHUTDOWN_GRACE",
@@ -132,14 +167,20 @@ class Settings:
         signature_keys: empty when unset.
         public_url: where Close delivers, with a path; None when unset.
         redis_url: None when unset.
+        redis_wait_replicas: how many replicas must have what is accepted, and what is called; 0 for none.
         rules_file: need not exist.
         host: to listen on.
         port: to listen on; 0 for any.
+        admin_token: opens the dashboard; None when unset.
+        dashboard: whether this machine needs it.
         worker_concurrency: calls in flight in one worker.
         max_calls_per_second: for all workers together; None for no ceiling of ours.
         max_in_flight: calls of all workers together; None for no ceiling of ours.
         budget_timezone: where days and months begin.
         reconcile_every_seconds: how often the event log is walked; None for never.
+        metrics_token: opens `/metrics`; None when unset.
+        alert_webhook_url: where alerts are posted; None when unset.
+        alert_oldest_job_seconds: how long a live job may wait for a worker; None for any time.
         shutdown_grace_seconds: how long a stopping worker lets its calls finish.
         max_body_bytes: largest delivery accepted.
         signature_max_age_seconds: None when age is not checked.
@@ -154,14 +195,20 @@ class Settings:
     signature_keys: tuple[SignatureKey, ...]
     public_url: str | None
     redis_url: Secret | None
+    redis_wait_replicas: int
     rules_file: Path
     host: str
     port: int
+    admin_token: Secret | None
+    dashboard: DashboardDoor
     worker_concurrency: int
     max_calls_per_second: float | None
     max_in_flight: int | None
     budget_timezone: dt.tzinfo
     reconcile_every_seconds: float | None
+    metrics_token: Secret | None
+    alert_webhook_url: Secret | None
+    alert_oldest_job_seconds: float | None
     shutdown_grace_seconds: float
     max_body_bytes: int
     signature_max_age_seconds: float | None
@@ -175,7 +222,13 @@ class Settings:
         for one in self.signature_keys:
             texts += [one.key.hex(), one.key.hex().upper()]
         if self.redis_url is not None:
-            texts += values.redis_passwords(self.redis_url.reveal())
+            texts += redis_passwords(self.redis_url.reveal())
+        if self.admin_token is not None:
+            texts.append(self.admin_token.reveal())
+        if self.metrics_token is not None:
+            texts.append(self.metrics_token.reveal())
+        if self.alert_webhook_url is not None:
+            texts.append(self.alert_webhook_url.reveal())
         return tuple(texts)
 
 
@@ -213,14 +266,20 @@ def load_settings(
         signature_keys=reader.optional("CLOSE_SIGNATURE_KEYS", values.signature_keys) or (),
         public_url=reader.optional("PUBLIC_URL", values.public_url),
         redis_url=reader.optional("REDIS_URL", values.redis_url),
+        redis_wait_replicas=reader.value("REDIS_WAIT_REPLICAS", values.whole_number(least=0, most=9)),
         rules_file=Path(reader.value("RULES_FILE", values.plain)),
         host=reader.value("HOST", values.plain),
         port=reader.value("PORT", values.whole_number(least=0, most=65_535)),
+        admin_token=reader.optional("ADMIN_TOKEN", values.long_token),
+        dashboard=reader.value("DASHBOARD", values.member(DashboardDoor)),
         worker_concurrency=reader.value("WORKER_CONCURRENCY", values.whole_number(least=1, most=10_000)),
         max_calls_per_second=reader.optional("MAX_CALLS_PER_SECOND", values.rate),
         max_in_flight=reader.optional("MAX_IN_FLIGHT", values.whole_number(least=1, most=100_000)),
         budget_timezone=reader.value("BUDGET_TIMEZONE", values.timezone),
         reconcile_every_seconds=reader.value("RECONCILE_EVERY", values.seconds_or_off),
+        metrics_token=reader.optional("METRICS_TOKEN", values.long_token),
+        alert_webhook_url=reader.optional("ALERT_WEBHOOK_URL", values.alert_url),
+        alert_oldest_job_seconds=reader.value("ALERT_OLDEST_JOB", values.seconds_or_off),
         shutdown_grace_seconds=reader.value("SHUTDOWN_GRACE", values.seconds),
         max_body_bytes=reader.value("MAX_BODY_BYTES", values.size_bytes),
         signature_max_age_seconds=reader.value("SIGNATURE_MAX_AGE", values.seconds_or_off),

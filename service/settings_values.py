@@ -11,10 +11,11 @@ import difflib
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from service.durations import parse_duration
+from service.redis_address import parse_redis_address
 from service.signature import SignatureKey
 
 if TYPE_CHECKING:
@@ -25,11 +26,19 @@ Choice = TypeVar("Choice", bound=StrEnum)
 _BYTES_IN = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _SIZE = re.compile(r"([0-9]{1,12}) ?(|b|kib|mib|gib)", re.IGNORECASE)
 MOST_PER_SECOND = 10_000
+LEAST_TOKEN_LENGTH = 16
 WEBHOOK_PATH = "/webhooks/close"
 """Where the receiver takes deliveries."""
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN = re.compile(r"[!-~]+")
+
+
+class DashboardDoor(StrEnum):
+    """Who may see the dashboard: whoever knows the token, or besides everybody on this machine."""
+
+    TOKEN = "token"  # noqa: S105  a word for how, no token
+    OPEN = "open"
 
 
 class Secret:
@@ -57,6 +66,13 @@ def token(text: str) -> Secret:
     """Read an API key: visible ASCII in one piece, as it goes into an HTTP header."""
     if not _TOKEN.fullmatch(text):
         raise ValueError("an API key is one word of visible ASCII characters")
+    return Secret(text)
+
+
+def long_token(text: str) -> Secret:
+    """Read a token of our own: as an API key, and too long to be guessed."""
+    if not _TOKEN.fullmatch(text) or len(text) < LEAST_TOKEN_LENGTH:
+        raise ValueError(f"expected one word of at least {LEAST_TOKEN_LENGTH} visible ASCII characters")
     return Secret(text)
 
 
@@ -93,24 +109,25 @@ def public_url(text: str) -> str:
     return text if url.path.strip("/") else text.rstrip("/") + WEBHOOK_PATH
 
 
+def alert_url(text: str) -> Secret:
+    """Read the address that alerts are posted to; who knows it can post, so only its host is shown."""
+    url = _split(text)
+    here = url is not None and url.hostname in _THIS_MACHINE
+    if url is None or not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and here)):
+        raise ValueError("expected an https:// URL (http:// only for this machine)")
+    if "@" in url.netloc or url.fragment:
+        raise ValueError("expected a URL without user or fragment")
+    return Secret(text, shown=f"{url.scheme}://{url.netloc}/***")
+
+
 def redis_url(text: str) -> Secret:
     """Read a Redis URL; its user, password and options are not shown."""
-    url = _split(text)
-    if url is None or url.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("expected a redis://, rediss:// or unix:// URL")
-    if url.scheme == "unix" and not url.path:
-        raise ValueError("expected the path of a socket: unix:///run/redis.sock")
-    if url.scheme != "unix" and not url.hostname:
-        raise ValueError("expected a host: redis://host:6379/0")
-    user, at, host = url.netloc.rpartition("@")
-    return Secret(text, shown=f"{url.scheme}://{'***@' if at and user else ''}{host}{url.path}")
+    return Secret(text, shown=parse_redis_address(text).shown)
 
 
-def redis_passwords(text: str) -> tuple[str, ...]:
-    """The passwords inside a Redis URL, as written and decoded, so that logs can be kept free of them."""
-    url = urlsplit(text)
-    written = [url.password or "", *(value for name, value in parse_qsl(url.query) if name == "password")]
-    return tuple(dict.fromkeys(form for one in written for form in (one, unquote(one)) if form))
+def is_this_machine(host: str) -> bool:
+    """Whether what listens there is reached from this machine alone."""
+    return host in _THIS_MACHINE
 
 
 def _split(text: str) -> SplitResult | None:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.enrichment import State
+
+
+class Cause(StrEnum):
+    """Why an enrichment waits, in one of a few words, for metrics."""
+
+    RATE_LIMIT = "rate_limit"
+    BUDGET = "budget"
+    HALT = "halt"
+    BREAKER = "breaker"
+    AFTER = "after"
+    RETRY = "retry"
+    AMBIGUOUS = "ambiguous"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +39,7 @@ class Postponement:
         overdue_seconds: only if nothing has happened to it for so long (the sweeper's guard).
         front: to the front of its queue.
         timed_out: Close took too long: the field's breaker counts it.
+        cause: what it is counted as; nothing else depends on it.
     """
 
     reason: str
@@ -38,6 +53,7 @@ class Postponement:
     overdue_seconds: float | None = None
     front: bool = False
     timed_out: bool = False
+    cause: Cause = field(default=Cause.OTHER, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,10 @@ import redis
 import redis.asyncio
 from click.testing import CliRunner
 from ledger_box import LedgerBox
+from sandbox_box import Close
+from stack_parts import Background
 
+from service import keys
 from service.cli.main import main
 from service.embedded_redis import EmbeddedRedis, NoServerError, server_binary
 from service.settings import SETTINGS
@@ -47,9 +50,10 @@ def redis_server(
 
 @pytest.fixture
 def redis_url(redis_server: EmbeddedRedis) -> str:
-    """The address of an empty Redis."""
+    """The address of a Redis that is empty, as it has been for ever: it has not lost anything."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
+        client.set(keys.SINCE, 1)
     return redis_server.url
 
 
@@ -96,3 +100,10 @@ def ask(redis_url):
         return asyncio.run(with_box())
 
     return run
+
+
+@pytest.fixture
+def close() -> Iterator[Close]:
+    """A sandbox that is served beside the test, whose world stands still."""
+    with Background() as background, Close.served(background) as close:
+        yield close

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from service.sandbox import records
 from service.sandbox.options import DEMO_API_KEY, SandboxOptions
 from service.sandbox.server import serve_sandbox
 from service.sandbox.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from stack_parts import Background
 
 START = 1_791_970_212.418
 """2026-10-14T09:30:12.418Z, the moment of the sample events."""
@@ -45,6 +48,32 @@ def make_world(*, clock: Clock | None = None, **options: Any) -> World:
     """A world without latency whose chance and time are fixed."""
     quick = {"latency_min_seconds": 0.0, "latency_max_seconds": 0.0, "nothing_found_share": 0.0}
     return World(options=SandboxOptions(**{**quick, **options}), clock=clock or Clock(), random=chance(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A world served in the background, for commands that are run in a test's own thread."""
+
+    world: World
+    url: str
+    background: Background
+
+    @classmethod
+    @contextlib.contextmanager
+    def served(cls, background: Background, **options: Any) -> Iterator[Close]:
+        world = make_world(**options)
+        with background.entered(serve_sandbox(world)) as url:
+            yield cls(world, url, background)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What lets a command ask this Close."""
+        return {"CLOSE_API_KEY": DEMO_API_KEY, "CLOSE_API_URL": f"{self.url}/api/v1"}
+
+    def add_lead(self, **body: Any) -> dict[str, Any]:
+        """A person makes a lead."""
+        cause = self.world.cause(path="/api/v1/lead/", method="POST")
+        return self.background.call(lambda: records.create_lead(self.world, body, cause))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import redis
-import redis.asyncio
 from stack_parts import Background, Processes
 from waiting import wait_until
 
@@ -23,7 +21,8 @@ from service.cli.processes import free_port, request_json
 from service.embedded_redis import EmbeddedRedis
 from service.enrichment import ACTIVE_STATES, decode_entry
 from service.ledger import Ledger
-from service.redis_text import raw_hash, texts
+from service.redis_client import blocking_redis_client, redis_client
+from service.redis_text import raw_hash, text, texts
 from service.sandbox import records
 from service.sandbox.fields import DEFAULT_FIELDS
 from service.sandbox.options import DEMO_API_KEY, SandboxOptions
@@ -62,12 +61,22 @@ def lively_world(*, fields: tuple[Any, ...] = DEFAULT_FIELDS, **options: Any) ->
 class Stack:
     """See the module. Made by `running`."""
 
-    def __init__(self, directory: Path, *, rules: str, world: World, background: Background) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        rules: str,
+        world: World,
+        background: Background,
+        redis_url: str | None = None,
+    ) -> None:
         self.world = world
         self.directory = directory
         self.server = EmbeddedRedis(directory)
-        self.server.start()
-        self.redis = redis.Redis.from_url(self.server.url)
+        if redis_url is None:
+            self.server.start()
+        self.redis_url = redis_url or self.server.url
+        self.redis = blocking_redis_client(self.redis_url)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._background = background
@@ -76,7 +85,7 @@ class Stack:
             directory,
             {
                 "CLOSE_API_KEY": DEMO_API_KEY,
-                "REDIS_URL": self.server.url,
+                "REDIS_URL": self.redis_url,
                 "RULES_FILE": str(directory / "rules.yaml"),
                 "PORT": str(self.port),
                 "LOG_FORMAT": "json",
@@ -168,7 +177,7 @@ class Stack:
         """Ask the ledger something."""
 
         async def work() -> Answer:
-            connection = redis.asyncio.Redis.from_url(self.server.url)
+            connection = redis_client(self.redis_url)
             try:
                 return await question(Ledger(connection))
             finally:
@@ -178,8 +187,12 @@ class Stack:
 
     def entries(self, object_id: str) -> dict[str, Entry]:
         """A record's enrichments by rule."""
-        ids = texts(self.redis.smembers(keys.object_entries(object_id)))
-        found = (decode_entry(one, raw_hash(self.redis.hgetall(keys.entry(one)))) for one in ids)
+        ids = texts(self.redis.hkeys(keys.object_entries(object_id)))
+        organization = text(self.redis.get(keys.ORGANIZATION) or b"")
+        found = (
+            decode_entry(one, raw_hash(self.redis.hgetall(keys.entry(one))), organization_id=organization)
+            for one in ids
+        )
         return {entry.rule: entry for entry in found if entry is not None}
 
     def entry_when(
@@ -288,6 +301,7 @@ def running(
     web: bool = True,
     workers: int = 1,
     events: tuple[tuple[str, str], ...] = CREATED,
+    redis_url: str | None = None,
     **settings: Any,
 ) -> Iterator[Stack]:
     """A stack with everything started and ready.
@@ -299,13 +313,14 @@ def running(
         web: whether to start `web`.
         workers: how many to start; one is called `worker`, more are `worker-0`, `worker-1`, …
         events: what is subscribed to.
+        redis_url: a Redis that is there already; one of its own if None.
         settings: environment variables for all of our processes.
     """
     world = world or lively_world()
     with contextlib.ExitStack() as cleanup:
         background = cleanup.enter_context(Background())
         url = cleanup.enter_context(background.entered(serve_sandbox(world)))
-        stack = Stack(directory, rules=rules, world=world, background=background)
+        stack = Stack(directory, rules=rules, world=world, background=background, redis_url=redis_url)
         cleanup.callback(stack.server.stop)
         cleanup.callback(stack.redis.close)
         cleanup.callback(stack.processes.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import time
 from types import SimpleNamespace
 
 import msgspec
@@ -15,9 +16,10 @@ from service import keys
 from service.brakes import PERSON
 from service.enrichment import State
 from service.knowledge import Knowledge
+from service.meter import Meter
 from service.rules import Budget, ObjectType, OnExhausted, Rule, RuleBook
 from service.transitions import Postponement, Settlement
-from workers.ask import LEAVE_LASTS_SECONDS, LOOK_LASTS_SECONDS, ask
+from workers.ask import LEAVE_LASTS_SECONDS, LOOK_LASTS_SECONDS, UNCONFIRMED_DELAY_SECONDS, ask
 from workers.preflight import Ask
 from workers.reply import Reply
 from workers.tools import Progress, Tools
@@ -105,6 +107,7 @@ class Asking:
             random=random.SystemRandom(),
             now_ms=self.clock,
             log=structlog.testing.CapturingLogger(),
+            meter=Meter(redis, clock=time.time, log=structlog.testing.CapturingLogger()),
             worker="w",
         )
         self.progress = Progress()
@@ -138,6 +141,20 @@ async def test_leave_that_was_given_to_a_worker_paused_since_is_not_used_and_cos
     )
     assert (asking.close.calls, asking.progress.asking) == (0, False)
     assert await asking.spent("2026-11-23") == 1
+    await asking.box.ledger.postpone(
+        asking.claim.entry, then, fence=asking.claim.fence, charges=asking.progress.charges
+    )
+    entry = await asking.box.entry(asking.claim.entry.id)
+    assert (entry.attempts, entry.calls, entry.ambiguous) == (0, 0, False)
+    assert await asking.spent("2026-11-23") == 0
+
+
+async def test_a_call_that_no_replica_of_redis_knows_of_is_put_off_and_costs_nothing(asking):
+    asking.tools.ledger._wait_replicas = 1
+    then = await asking.ask()
+    assert (then.uncalled, then.unattempted) == (True, True)
+    assert then.delay_seconds >= UNCONFIRMED_DELAY_SECONDS
+    assert (asking.close.calls, asking.progress.asking) == (0, False)
     await asking.box.ledger.postpone(
         asking.claim.entry, then, fence=asking.claim.fence, charges=asking.progress.charges
     )

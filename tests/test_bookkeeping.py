@@ -69,6 +69,15 @@ def taken_ids(batch):
     return [one.job.id for one in batch.taken]
 
 
+async def test_the_sweeper_soon_finds_an_entry_whose_job_was_gone_from_under_its_id(box, books):
+    (job_id,) = await several(box, 1)
+    await box.redis.delete(jobs.job_key(job_id))
+    assert books.take(5, wait=False) == Batch()
+
+    entry = await box.entry(id_of("cf_0"))
+    assert 0 < await box.score(entry.id) - await box.now_ms() <= LEASE_MS
+
+
 async def test_jobs_are_taken_live_before_bulk_and_no_more_than_there_is_room_for(box, books):
     await box.accept(
         event(),
@@ -79,6 +88,25 @@ async def test_jobs_are_taken_live_before_bulk_and_no_more_than_there_is_room_fo
     )
     a, b, c, d = [(await box.entry(id_of(f"cf_{one}"))).job_id for one in "abcd"]
     assert [taken_ids(books.take(most, wait=False)) for most in (1, 2, 5)] == [[b], [c, a], [d]]
+
+
+async def test_bulk_jobs_leave_places_free_that_live_ones_may_take(box, books):
+    await box.accept(event(), *(wanted(f"cf_bulk{n}", priority=Priority.LOW) for n in range(5)))
+    assert [len(books.take(most, wait=False, kept_free=2).taken) for most in (5, 2, 1)] == [3, 0, 0]
+    live = await several(box, 3)
+    assert taken_ids(books.take(2, wait=False, kept_free=2)) == live[:2]
+    assert taken_ids(books.take(4, wait=False, kept_free=2))[0] == live[2]
+
+
+async def test_while_bulk_jobs_have_all_their_places_the_wait_for_a_live_one_is_short(
+    box, books, blocking_redis, monkeypatch
+):
+    monkeypatch.setattr("workers.bookkeeping.IDLE_WAIT_SECONDS", 600.0)
+    monkeypatch.setattr("workers.bookkeeping.BULK_FULL_WAIT_SECONDS", 0.01)
+    await box.accept(event(), wanted("cf_bulk", priority=Priority.LOW))
+    assert books.take(2, wait=True, kept_free=2) == Batch()
+    assert len(books.take(3, wait=True, kept_free=2).taken) == 1
+    assert intermediate(blocking_redis) == []
 
 
 def test_empty_queues_give_an_empty_batch(books):
@@ -299,3 +327,13 @@ async def test_the_halt_is_looked_at_in_the_same_step_as_the_queues(books):
         *("rq:queue:enrich", "rq:queue:enrich:intermediate"),
         *("rq:queue:enrich-bulk", "rq:queue:enrich-bulk:intermediate"),
     ]
+
+
+async def test_a_redis_that_has_lost_everything_learns_of_the_worker_by_its_heartbeat(books, blocking_redis):
+    (before,) = Worker.all(connection=blocking_redis)
+    blocking_redis.flushall()
+    books.heartbeat([])
+    (found,) = Worker.all(connection=blocking_redis)
+    assert (found.name, found.queue_names(), found.pid) == (NAME, list(jobs.QUEUES), before.pid)
+    assert found.get_state() == "idle"
+    assert blocking_redis.ttl(found.key) > 0

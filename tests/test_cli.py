@@ -84,7 +84,8 @@ def in_process(monkeypatch):
         (["resume"], ["--json"]),
         (["release"], ["--limit", "--rule", "--dry-run", "--yes", "--json", "Example:"]),
         (["show"], ["--json", "OBJECT_ID", "Example:"]),
-        (["rules", "check"], ["[PATH]"]),
+        (["rules", "check"], ["[PATH]", "--offline", "--strict", "--json", "Example:"]),
+        (["rules", "schema"], ["yaml-language-server", "Example:"]),
         (["quarantine", "list"], ["--json", "--bodies"]),
     ],
     ids=lambda one: " ".join(one) or "close-enrich",
@@ -147,6 +148,7 @@ def test_every_mistake_in_a_rules_file_is_named_with_its_line_and_the_nearest_na
         *([str(path)] if command == "rules check" else []),
         RULES_FILE=str(path),
         CLOSE_API_KEY=API_KEY,
+        CLOSE_API_URL="http://127.0.0.1:9/api/v1",
         CLOSE_SIGNATURE_KEYS=SIGNATURE_KEY,
         REDIS_URL="unix:///nowhere/redis.sock",
     )
@@ -209,8 +211,9 @@ def test_status_as_json_has_the_counts_queues_workers_and_halt(stack):
     found = json.loads(done.stdout)
 
     assert (done.returncode, done.stderr) == (0, "")
-    keys = ["states", "queues", "workers", "halted", "burst_guard", "breakers", "budgets"]
-    assert list(found) == keys
+    keys = ["states", "queues", "workers", "halted", "burst_guard", "dead_letters", "quarantined", "breakers"]
+    assert list(found) == [*keys, "rules", "budgets", "redis_problems"]
+    assert (found["dead_letters"], found["quarantined"]) == (0, 1)
     assert list(found["states"]) == [state.value for state in State]
     assert {state: count for state, count in found["states"].items() if count} == {"waiting": 1, "filled": 1}
     assert found["queues"] == {
@@ -227,6 +230,8 @@ def test_status_for_people_tells_the_same(stack):
     assert done.returncode == 0
     assert re.search(r"filled +1 ", done.stdout)
     assert "Workers alive: 1" in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "1 signed delivery could not be read: close-enrich quarantine list" in words
 
 
 def test_show_as_json_has_every_attribute_of_an_entry_and_its_story(stack):

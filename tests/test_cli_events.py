@@ -9,8 +9,8 @@ import threading
 
 import pytest
 from receiver_box import KEY, ORGANIZATION, Receiver, captured_log, sample, sample_event, save_schemas, signed
-from sandbox_box import chance, make_world
-from stack_parts import Background, Processes
+from sandbox_box import chance
+from stack_parts import Processes
 from waiting import wait_until
 
 from service import keys
@@ -20,9 +20,6 @@ from service.event import Event, parse_event
 from service.samples import SAMPLE_TYPES
 from service.samples import sample_event as made_up
 from service.sandbox.delivery import delivery_body
-from service.sandbox.options import DEMO_API_KEY
-from service.sandbox.records import create_lead
-from service.sandbox.server import serve_sandbox
 
 OTHER_KEY = "ab" * 32
 
@@ -63,7 +60,7 @@ def test_a_made_up_event_reads_like_one_of_close(event_type):
     assert bool(event.changed_fields) == (event.action == "updated")
 
 
-def test_a_triggered_event_is_planned_as_any_other(send, blocking_redis):
+def test_a_triggered_event_is_planned_as_any_other(send, ask):
     result = send("trigger", "lead.created", "--set", "url=https://acme.example", "--object", "lead_acme")
     first, second, *rules = result.stdout.splitlines()
     assert (result.exit_code, first) == (0, "202 accepted")
@@ -74,7 +71,7 @@ def test_a_triggered_event_is_planned_as_any_other(send, blocking_redis):
         "  Size: planned",
         "  Segment: skipped",
     ]
-    assert blocking_redis.scard(keys.object_entries("lead_acme")) == 2
+    assert len(ask(lambda box: box.ledger.entries_of("lead_acme"))) == 2
 
 
 def test_what_is_set_is_in_the_record_and_is_what_has_changed(send):
@@ -154,24 +151,14 @@ def test_a_file_is_sent_again_and_planned_once(send, tmp_path, bare):
     ]
 
 
-@pytest.fixture
-def close():
-    """A sandbox and its world."""
-    world = make_world()
-    with Background() as background, background.entered(serve_sandbox(world)) as url:
-        yield url, world, background
-
-
 def test_an_event_of_the_log_is_sent_again(send, close):
-    url, world, background = close
-    background.call(lambda: create_lead(world, {"name": "Acme"}, world.cause(path="/", method="POST")))
-    (entry,) = list(world.journal.newest_first())
-    settings = {"CLOSE_API_KEY": DEMO_API_KEY, "CLOSE_API_URL": f"{url}/api/v1"}
-    result = send("replay", entry.event["id"], "--json", **settings)
+    close.add_lead(name="Acme")
+    (entry,) = list(close.world.journal.newest_first())
+    result = send("replay", entry.event["id"], "--json", **close.settings)
     answer = json.loads(result.stdout)
     assert (answer["status"], answer["event"]) == (200, entry.event["id"])
     assert answer["answer"]["reason"] == "the event belongs to another organization"
-    missing = send("replay", "ev_none", **settings)
+    missing = send("replay", "ev_none", **close.settings)
     assert (missing.exit_code, missing.stderr) == (
         1,
         "ev_none: not in Close's event log, which goes back 30 days\n",

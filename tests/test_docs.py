@@ -16,12 +16,23 @@ from service.settings import SETTINGS
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-def commands(group: click.Group, prefix: str = "close-enrich") -> list[str]:
-    found = []
+RUN_ON = ("web", "worker", "up", "demo", "sandbox")
+"""These run until they are stopped; they report to a log."""
+
+PRINT_FILES = ("completion", "export", "rules schema")
+
+
+def commands_by_name(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
     for name, command in group.commands.items():
-        path = f"{prefix} {name}"
-        found += commands(command, path) if isinstance(command, click.Group) else [path]
+        path = f"{prefix}{name}"
+        found |= (
+            commands_by_name(command, f"{path} ") if isinstance(command, click.Group) else {path: command}
+        )
     return found
+
+
+COMMANDS = commands_by_name(main)
 
 
 def rule_keys() -> list[str]:
@@ -42,14 +53,25 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     assert documented == set(SETTINGS)
 
 
-@pytest.mark.parametrize("command", commands(main))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_documented(command) -> None:
-    assert f"| `{command}`" in README
+    assert f"| `close-enrich {command}`" in README
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_shows_an_example(command) -> None:
+    help_text = COMMANDS[command].help or ""
+    assert re.search(rf"Example: .*close-enrich {command}\b", help_text)
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in RUN_ON + PRINT_FILES])
+def test_every_command_that_reports_can_print_json(command) -> None:
+    assert "--json" in {option for parameter in COMMANDS[command].params for option in parameter.opts}
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
     table = README.split("## Commands")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `(close-enrich [a-z -]+)", table, re.MULTILINE)) == set(commands(main))
+    assert set(re.findall(r"^\| `close-enrich ([a-z -]+)", table, re.MULTILINE)) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("key", rule_keys())

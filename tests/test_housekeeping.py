@@ -287,13 +287,14 @@ async def test_an_entry_whose_worker_died_between_start_and_claim_is_rescued(box
 
 async def test_two_sweepers_at_once_put_an_entry_back_once(box, keeper, other):
     entries = [await box.plan(field_id=f"cf_{n}") for n in range(10)]
+    fences = []
     for entry in entries:
-        await box.calling(entry.id)
+        fences.append((await box.calling(entry.id)).fence)
         await box.let_lease_run_out(entry.id)
     rescued = await asyncio.gather(keeper.sweep(), other.sweep())
     assert sum(rescued) == 10
     assert len(await box.scheduled()) == 10
-    assert [(await box.entry(entry.id)).fence for entry in entries] == [2] * 10
+    assert [(await box.entry(entry.id)).fence - 1 for entry in entries] == fences
     assert await keeper.sweep() == 0
 
 
@@ -351,3 +352,14 @@ async def test_the_executions_of_live_workers_stay(box, keeper, books, blocking_
     job = EnrichmentJob.fetch(entry.job_id, connection=blocking_redis, serializer=JSONSerializer)
     assert job.get_status() is JobStatus.STARTED
     assert Execution.fetch(taken.execution.id, entry.job_id, blocking_redis).worker_name == "w"
+
+
+async def test_a_complete_loss_of_redis_is_noticed_within_a_sweep_and_told_once(box, keeper, clock, log):
+    await keeper.tick()
+    assert log.calls == []
+    await box.redis.flushall()
+    for _ in range(3):
+        clock.now += SWEEP_EVERY_SECONDS
+        await keeper.tick()
+    assert await box.redis.exists(keys.SINCE)
+    assert [call.args[0].partition(":")[0] for call in log.calls] == ["Redis has lost everything"]

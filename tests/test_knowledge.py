@@ -109,3 +109,20 @@ def test_a_contact_is_read_whole():
 )
 def test_one_read_of_a_lead_brings_what_any_of_its_rules_may_ask_for(rules, fields):
     assert know(*rules).fields_to_read(LEAD, "cf_old") == fields
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        ((INDUSTRY,), True),
+        ((make_rule("Industry", enabled=False),), True),
+        ((SIZE,), False),
+        ((Rule(name="Industry", object_type=LEAD, field="Size"),), False),
+        ((Rule(name="Industry", object_type=CONTACT, field="Seniority"),), False),
+        ((Rule(name="Industry", object_type=LEAD, field="Misspelt"),), True),
+    ],
+    ids=["same", "disabled", "gone", "another field", "another object", "no field: nobody can tell"],
+)
+def test_a_rule_that_fills_another_field_by_now_is_not_the_one_that_planned(rules, found):
+    rule = know(*rules).rule_filling("cf_industry", name="Industry", object_type="lead")
+    assert rule == (rules[0] if found else None)

@@ -197,8 +197,8 @@ def test_a_condition_of_a_rule_that_does_not_settle_is_judged_on_the_event(sourc
 
 
 def test_a_condition_can_name_custom_fields_as_the_schema_does():
-    event = sample("02", data_json=b'{"custom.cf_size": 7}')
-    enrichment = only(event, rule(when=when('lead.custom["Size"] == 7 && lead.custom["cf_size"] == 7')))
+    event = sample("02", data_json=b'{"custom.cf_size": "7"}')
+    enrichment = only(event, rule(when=when('lead.custom["Size"] == "7" && lead.custom["cf_size"] == "7"')))
     assert enrichment.judged is True
 
 

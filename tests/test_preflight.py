@@ -10,6 +10,7 @@ from service.enrichment import State
 from service.rules import ObjectType, OnAmbiguous, Rule
 from service.transitions import Postponement, Settlement
 from workers.preflight import (
+    LOST_GRACE_SECONDS,
     Ask,
     before_call,
     before_reading,
@@ -50,6 +51,41 @@ def decide(entry, *, rule=None, field=EMPTY, unmet=None, logged=None):
     )
 
 
+def lost(*, seconds_ago, **changes):
+    """An entry planned anew after Redis had lost all it knew."""
+    return make_entry(**{"lost_ms": NOW_MS - round(seconds_ago * 1000)} | changes)
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "delay_seconds"),
+    [(0, TIMEOUT_SECONDS + LOST_GRACE_SECONDS), (TIMEOUT_SECONDS, LOST_GRACE_SECONDS)],
+)
+def test_after_a_loss_an_empty_field_waits_until_no_earlier_call_can_be_running(seconds_ago, delay_seconds):
+    then = decide(lost(seconds_ago=seconds_ago))
+    assert isinstance(then, Postponement)
+    assert then.delay_seconds == pytest.approx(delay_seconds)
+    assert "an earlier call may still be running" in then.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"seconds_ago": TIMEOUT_SECONDS + LOST_GRACE_SECONDS}, EMPTY),
+        # the field does not tell whether an earlier call has run
+        ({"seconds_ago": 0, "mode": "overwrite"}, EMPTY),
+        ({"seconds_ago": 0, "mode": "preview"}, None),
+    ],
+)
+def test_after_a_loss_nothing_else_waits(changes, field):
+    assert decide(lost(**changes), field=field) == Ask()
+
+
+def test_after_a_loss_a_field_that_has_a_value_is_kept_at_once():
+    then = decide(lost(seconds_ago=0), field=SOFTWARE)
+    assert isinstance(then, Settlement)
+    assert then.state is State.KEPT
+
+
 def unclear(**changes):
     """An entry whose last call may have run, long enough ago to have ended."""
     return make_entry(**{"ambiguous": True, "attempts": 1, "called_ms": LONG_AGO_MS} | changes)
@@ -65,9 +101,14 @@ def test_an_ordinary_enrichment_goes_on_to_look_at_the_record():
 def test_a_rule_this_worker_does_not_know_is_waited_for_ten_minutes(age_seconds, waits):
     entry = make_entry(planned_ms=NOW_MS - round(age_seconds * 1000))
     expected = (
-        Postponement(reason="its rule is not in this worker's rules file", delay_seconds=30.0)
+        Postponement(
+            reason="its rule is not in this worker's rules file, or fills another field there",
+            delay_seconds=30.0,
+        )
         if waits
-        else Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
+        else Settlement(
+            state=State.SKIPPED, reason="its rule is no longer in the rules file, or fills another field now"
+        )
     )
     assert read_before(entry) == expected
 

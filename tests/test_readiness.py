@@ -88,6 +88,33 @@ def test_what_the_burst_guard_holds_is_told_with_its_price(redis_url, blocking_r
         assert readyz(redis_url) == (200, {"status": "degraded", "degraded": {"held": words}})
 
 
+@pytest.mark.parametrize(
+    ("dead", "unread", "words"),
+    [
+        (1, 0, {"dead letters": "1 enrichment ended without an answer: close-enrich dead list"}),
+        (
+            2,
+            1,
+            {
+                "dead letters": "2 enrichments ended without an answer: close-enrich dead list",
+                "quarantine": "1 signed delivery could not be read: close-enrich quarantine list",
+            },
+        ),
+        (0, 2, {"quarantine": "2 signed deliveries could not be read: close-enrich quarantine list"}),
+    ],
+)
+def test_what_only_a_person_can_decide_is_told_with_where_to_look(
+    redis_url, blocking_redis, dead, unread, words
+):
+    save_schemas(redis_url)
+    for number in range(dead):
+        blocking_redis.zadd(keys.ATTENTION, {f"entry-{number}": number})
+    for _ in range(unread):
+        blocking_redis.xadd(keys.QUARANTINE, {"body": "{", "reason": "truncated"})
+    with worker(blocking_redis):
+        assert readyz(redis_url) == (200, {"status": "degraded", "degraded": words})
+
+
 def test_a_field_that_keeps_timing_out_is_told_with_what_to_do(redis_url, blocking_redis):
     save_schemas(redis_url)
     blocking_redis.sadd(keys.BREAKERS, "cf_pitch", "cf_closed_since")

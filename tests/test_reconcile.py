@@ -21,7 +21,7 @@ from service.sandbox.faults import FaultRule
 from service.sandbox.ids import event_time
 from service.tasks import cancel_all
 from workers import close_api
-from workers.log_reader import TRIES
+from workers.patient import TRIES
 from workers.log_report import Findings
 from workers.log_walk import FIRST_LOOK_BACK
 
@@ -487,3 +487,19 @@ async def test_no_value_of_a_record_is_logged(async_redis):
         text = json.dumps([[call.args, call.kwargs] for call in box.log.calls])
         assert "events were missed" in text
         assert [name for name in ("Quillfeather", "Tarnow") if name in text] == []
+
+
+async def test_a_walk_during_which_redis_loses_everything_moves_no_mark_and_is_walked_again(
+    async_redis, blocking_redis
+):
+    async with reconciling(async_redis, rules=LEAD_RULE) as box:
+        lead = box.add_lead()
+        box.api.meanwhile[1] = blocking_redis.flushall
+        report = await walk(box)
+        assert "lost everything" in report.pairs[0].problem
+        assert not report.drained
+        assert await box.mark() is None
+
+        assert (await walk(box)).drained
+        assert await box.mark() is not None
+        assert await box.entries() == [box.entry_of(lead["id"])]

@@ -10,11 +10,13 @@ import pytest
 
 from service.log import LogFormat, LogLevel
 from service.settings import SETTINGS, Secret, SettingProblem, Settings, load_settings
+from service.settings_values import DashboardDoor
 from service.signature import SignatureKey
 
 KEY = "api_4kW2mQz9.0f1e2d3c4b5a"
 SIGNATURE_KEY = "0123456789abcdef" * 4
 PUBLIC = "expected an https:// URL (http:// only for this machine)"
+LONG_TOKEN = "expected one word of at least 16 visible ASCII characters"
 ZONE = "expected the name of a time zone, such as UTC or Europe/Paris"
 SIZE = "expected a size of at least one byte, such as 2097152, 512KiB or 2MiB"
 
@@ -43,14 +45,20 @@ def test_an_empty_environment_gives_the_defaults():
         signature_keys=(),
         public_url=None,
         redis_url=None,
+        redis_wait_replicas=0,
         rules_file=Path("rules.yaml"),
         host="127.0.0.1",
         port=8080,
+        admin_token=None,
+        dashboard=DashboardDoor.TOKEN,
         worker_concurrency=100,
         max_calls_per_second=None,
         max_in_flight=None,
         budget_timezone=dt.UTC,
         reconcile_every_seconds=300.0,
+        metrics_token=None,
+        alert_webhook_url=None,
+        alert_oldest_job_seconds=900.0,
         shutdown_grace_seconds=25.0,
         max_body_bytes=2 * 1024 * 1024,
         signature_max_age_seconds=None,
@@ -83,8 +91,11 @@ def test_blank_variables_count_as_unset():
         ("RULES_FILE", "/etc/enrich/my rules.yaml", "rules_file", Path("/etc/enrich/my rules.yaml")),
         ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - what a container sets
         ("PORT", "0", "port", 0),
+        ("DASHBOARD", "Open", "dashboard", DashboardDoor.OPEN),
         ("RECONCILE_EVERY", "90s", "reconcile_every_seconds", 90.0),
         ("RECONCILE_EVERY", "off", "reconcile_every_seconds", None),
+        ("ALERT_OLDEST_JOB", "1h", "alert_oldest_job_seconds", 3600.0),
+        ("ALERT_OLDEST_JOB", "off", "alert_oldest_job_seconds", None),
         ("PORT", "65535", "port", 65_535),
         ("WORKER_CONCURRENCY", "1", "worker_concurrency", 1),
         ("WORKER_CONCURRENCY", "10000", "worker_concurrency", 10_000),
@@ -124,6 +135,11 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
         ("CLOSE_API_KEY", "two words", "an API key is one word of visible ASCII characters"),
         ("CLOSE_API_KEY", "api_é", "an API key is one word of visible ASCII characters"),
         ("CLOSE_API_KEY_ID", "api\nother", "expected one line without control characters, not 'api\\nother'"),
+        ("ALERT_WEBHOOK_URL", "http://hooks.example/T0/B0/secret", PUBLIC),
+        ("ALERT_WEBHOOK_URL", "https://", PUBLIC),
+        ("ALERT_WEBHOOK_URL", "https://me:pass@hooks.example/T0", "expected a URL without user or fragment"),
+        ("ALERT_WEBHOOK_URL", "https://hooks.example/T0#x", "expected a URL without user or fragment"),
+        ("ALERT_OLDEST_JOB", "0", "expected a duration above zero, or `off`, not '0'"),
         ("PUBLIC_URL", "http://enrich.example", f"{PUBLIC}, not 'http://enrich.example'"),
         ("PUBLIC_URL", "enrich.example", f"{PUBLIC}, not 'enrich.example'"),
         ("PUBLIC_URL", "https://", f"{PUBLIC}, not 'https://'"),
@@ -149,11 +165,22 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
             SIGNATURE_KEY + ",",
             "a signature key is an even number of hex digits, at least 32",
         ),
-        ("REDIS_URL", "localhost:6379", "expected a redis://, rediss:// or unix:// URL"),
-        ("REDIS_URL", "redis://:pass@:x", "expected a redis://, rediss:// or unix:// URL"),
+        (
+            "REDIS_URL",
+            "localhost:6379",
+            "expected a redis://, rediss:// or unix:// URL, or redis+sentinel://",
+        ),
+        (
+            "REDIS_URL",
+            "redis://:pass@:x",
+            "expected a redis://, rediss:// or unix:// URL, or redis+sentinel://",
+        ),
         ("REDIS_URL", "redis:///0", "expected a host: redis://host:6379/0"),
         ("REDIS_URL", "unix://", "expected the path of a socket: unix:///run/redis.sock"),
         ("HOST", "a\x07b", "expected one line without control characters, not 'a\\x07b'"),
+        ("ADMIN_TOKEN", "fifteen-letters", LONG_TOKEN),
+        ("ADMIN_TOKEN", "sixteen letters!", LONG_TOKEN),
+        ("DASHBOARD", "closed", "expected token or open, not 'closed'"),
         ("PORT", "65536", "expected a whole number from 0 to 65535, not '65536'"),
         ("PORT", "-1", "expected a whole number from 0 to 65535, not '-1'"),
         ("PORT", "http", "expected a whole number from 0 to 65535, not 'http'"),
@@ -359,3 +386,24 @@ def test_a_misspelt_variable_is_named_beside_the_problem_it_causes():
 def test_the_table_names_each_setting_once_with_a_sentence():
     assert list(SETTINGS) == [setting.name for setting in SETTINGS.values()]
     assert all(setting.help.endswith(".") for setting in SETTINGS.values())
+
+
+def test_the_address_of_alerts_is_a_secret_of_which_only_the_host_is_shown():
+    url = "https://hooks.example:8443/services/T0/B0/hush-hush?k=hush"
+    settings = loaded({"ALERT_WEBHOOK_URL": url})
+    assert settings.alert_webhook_url.reveal() == url
+    assert str(settings.alert_webhook_url) == "https://hooks.example:8443/***"
+    assert "hush" not in repr(settings)
+    assert url in settings.secret_texts()
+    assert loaded({"ALERT_WEBHOOK_URL": "http://localhost:9/x"}).alert_webhook_url is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"), [("ADMIN_TOKEN", "admin_token"), ("METRICS_TOKEN", "metrics_token")]
+)
+def test_a_token_of_our_own_is_masked_wherever_it_turns_up(name, attribute):
+    token = "a-token-of-some-length"
+    settings = loaded({name: token})
+    assert getattr(settings, attribute).reveal() == token
+    assert token in settings.secret_texts()
+    assert token not in repr(settings)

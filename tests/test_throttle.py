@@ -42,15 +42,12 @@ def throttle(redis, **ceiling):
     return Throttle(redis, limiter=LIMITER, group="enrich", ceiling=Ceiling(**ceiling))
 
 
-async def ask(redis, *, live=0, bulk=0, calls_per_second="", in_flight=""):
+async def ask(redis, *, live=0, bulk=0, calls_per_second="", in_flight="", kept_for_live=0):
     """Ask the limiter once, as a worker with so many calls waiting does."""
     script = redis.register_script(script_text("throttle", package="workers"))
     limiter_keys = [LIMITER, PARK, keys.COUNTS, keys.unused_permits(LIMITER)]
-    return Answer(
-        *await script(
-            keys=limiter_keys, args=[live, bulk, calls_per_second, in_flight, FIRST_RATE_PER_SECOND]
-        )
-    )
+    wish = [live, bulk, calls_per_second, in_flight, FIRST_RATE_PER_SECOND, kept_for_live]
+    return Answer(*await script(keys=limiter_keys, args=wish))
 
 
 async def learned(redis, *, rate, limit, remaining=None):
@@ -264,6 +261,35 @@ async def test_permits_of_a_worker_that_died_are_forgotten(async_redis):
     await learned(async_redis, rate=1000, limit=2000)
     await async_redis.zadd(keys.unused_permits(LIMITER), {"1": 1000.0, "2": 1000.0})
     assert (await ask(async_redis, live=9, in_flight=2)).live == 2
+
+
+@pytest.mark.parametrize(
+    ("live", "bulk", "calling", "permitted"),
+    [
+        (0, 9, 0, (0, 8)),
+        (0, 9, 7, (0, 1)),
+        (0, 9, 8, (0, 0)),
+        (1, 9, 7, (1, 0)),
+        (5, 9, 8, (2, 0)),
+        (3, 9, 0, (3, 5)),
+    ],
+)
+async def test_bulk_calls_leave_room_in_flight_for_live_ones(async_redis, live, bulk, calling, permitted):
+    await learned(async_redis, rate=4000, limit=4000, remaining=4000)
+    await async_redis.hset(keys.COUNTS, "calling", calling)
+    answer = await ask(async_redis, live=live, bulk=bulk, in_flight=10, kept_for_live=2)
+    assert (answer.live, answer.bulk) == permitted
+
+
+async def test_a_process_tells_the_limiter_how_many_places_bulk_calls_leave_free(async_redis):
+    await learned(async_redis, rate=4000, limit=4000, remaining=4000)
+    await async_redis.hset(keys.COUNTS, "calling", 19)
+    one = throttle(async_redis, in_flight=20)
+    waiting = asyncio.ensure_future(one.permit(bulk=True))
+    assert (await asyncio.wait_for(one.permit(), 5)).seq == 1
+    assert not waiting.done()
+    await async_redis.hset(keys.COUNTS, "calling", 16)
+    assert (await asyncio.wait_for(waiting, 5)).seq == 2
 
 
 async def test_several_processes_never_have_more_in_flight_together(async_redis):

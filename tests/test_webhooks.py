@@ -409,7 +409,7 @@ async def test_a_rotation_whose_end_is_refused_can_be_ended_later(async_redis, s
 
 def watcher_of(webhooks, redis, *, url=URL, events=EVENTS):
     log = structlog.testing.CapturingLogger()
-    return Watcher(webhooks, redis, url=url, events=events, log=log), log
+    return Watcher(webhooks, redis, url=url, events=lambda: events, log=log), log
 
 
 def warnings(log):
@@ -466,7 +466,7 @@ async def test_one_worker_looks_for_all_until_the_next_look_is_due(box, webhooks
     await webhooks.delete(made)
 
     second, _ = watcher_of(webhooks, async_redis)
-    assert not await second._is_due(at_start=True)
+    assert not await second._is_due(second._wish(), new=True)
     assert 0 < await async_redis.ttl(keys.WEBHOOK_WATCHER) <= LOOK_EVERY_SECONDS
     await async_redis.delete(keys.WEBHOOK_WATCHER)
     await looks(second, lambda: async_redis.hlen(keys.SIGNATURE_KEYS))
@@ -482,7 +482,31 @@ async def test_a_new_address_is_looked_at_as_soon_as_a_worker_starts_with_it(box
         return [one.url for one in box.world.subscriptions.values()] == [URL]
 
     await looks(second, moved)
-    assert not await first._is_due(at_start=False)
+    assert not await first._is_due(first._wish(), new=False)
+
+
+async def test_events_that_new_rules_need_are_subscribed_to_at_once(box, webhooks, async_redis):
+    events = [EVENTS[:1]]
+    watcher = Watcher(
+        webhooks,
+        async_redis,
+        url=URL,
+        events=lambda: events[-1],
+        log=structlog.testing.CapturingLogger(),
+    )
+
+    async def subscribed():
+        return {event.object_type for one in box.world.subscriptions.values() for event in one.events}
+
+    async def delivers_all():
+        return await subscribed() == {"contact", "lead"}
+
+    task = asyncio.create_task(watcher.run())
+    await eventually(subscribed)
+    assert not await delivers_all()
+    events.append(EVENTS)
+    await eventually(delivers_all)
+    await cancel_all([task])
 
 
 async def test_trouble_is_told_once_and_looked_at_again_soon(async_redis):
@@ -574,7 +598,7 @@ async def test_no_key_is_ever_logged(box, async_redis):
         secrets = [at_close(box, made).signature_key]
         begun = await webhooks.rotate(url=URL)
         secrets.append(at_close(box, begun.new.id).signature_key)
-        await Watcher(webhooks, async_redis, url=URL, events=events, log=get_logger("webhook")).look()
+        await Watcher(webhooks, async_redis, url=URL, events=lambda: events, log=get_logger("webhook")).look()
         await webhooks.delete(made)
         printed = repr((begun, webhooks, await webhooks.listed()))
         await api.aclose()

@@ -10,9 +10,10 @@ from service.enrichment import State
 from service.jobs import BULK_QUEUE
 from service.ledger import Charge
 from service.rules import Mode, ObjectType, OnExhausted
-from service.transitions import Postponement, Settlement
+from service.transitions import Cause, Postponement, Settlement
 from workers.budget import windows_of
 from workers.conclusion import HALTED_DELAY_SECONDS, conclude
+from workers.counting import count_call
 from workers.look import look
 from workers.outcome import judge
 from workers.preflight import Ask
@@ -39,6 +40,9 @@ LOOK_LASTS_SECONDS = 15.0
 
 TRIAL_GRACE_SECONDS = 15.0
 """A trial call of a broken field also has to connect, and its end to be written down, before another one."""
+
+UNCONFIRMED_DELAY_SECONDS = 10.0
+"""When to try again where replicas of Redis did not confirm a call."""
 
 TURN_SPREAD_SECONDS = 5.0
 """When a budget's window turns, those who waited for it come back over so many seconds."""
@@ -72,6 +76,7 @@ async def ask(
         timeout_seconds=rule.timeout_seconds,
     )
     outcome = judge(result, mode=mode)
+    count_call(tools.meter, outcome, seconds=result.elapsed_seconds)
     conclusion = conclude(
         outcome,
         entry=entry,
@@ -162,14 +167,25 @@ def _not_now(
     permission: Permission, windows: tuple[Window, ...], field_name: str, tools: Tools
 ) -> Settlement | Postponement:
     if permission.verdict == "halted":
-        return Postponement(reason="all calls are halted", delay_seconds=HALTED_DELAY_SECONDS)
+        return Postponement(
+            reason="all calls are halted", delay_seconds=HALTED_DELAY_SECONDS, cause=Cause.HALT
+        )
     if permission.verdict == "exhausted":
         return _out_of_budget(windows[permission.window], tools)
+    if permission.verdict == "unconfirmed":
+        return Postponement(
+            reason="too few replicas of Redis know of the call, so it was not made",
+            delay_seconds=_spread(UNCONFIRMED_DELAY_SECONDS, tools),
+            uncalled=True,
+            unattempted=True,
+        )
     wait_seconds = _spread(permission.wait_seconds, tools)
     if permission.verdict == "broken":
         reason = f"calls for {field_name} keep timing out: paused; a simpler guidance in Close may help"
-        return Postponement(reason=reason, delay_seconds=wait_seconds)
-    return Postponement(reason="waits for Close's rate limit", delay_seconds=wait_seconds)
+        return Postponement(reason=reason, delay_seconds=wait_seconds, cause=Cause.BREAKER)
+    return Postponement(
+        reason="waits for Close's rate limit", delay_seconds=wait_seconds, cause=Cause.RATE_LIMIT
+    )
 
 
 def _out_of_budget(window: Window, tools: Tools) -> Settlement | Postponement:
@@ -179,6 +195,7 @@ def _out_of_budget(window: Window, tools: Tools) -> Settlement | Postponement:
     return Postponement(
         reason=f"waits for the budget: {window.words}",
         delay_seconds=delay_seconds + TURN_SPREAD_SECONDS * tools.random.random(),
+        cause=Cause.BUDGET,
     )
 
 

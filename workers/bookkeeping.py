@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rq import worker_registration
 from rq.executions import Execution
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 EXECUTION_TTL_SECONDS = 90
 """How long RQ believes in an execution without a heartbeat."""
 
-IDLE_WAIT_SECONDS = 1
+IDLE_WAIT_SECONDS = 1.0
+BULK_FULL_WAIT_SECONDS = 0.05
+"""The same while bulk jobs may not be taken, as they hold all their places or have just been taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +63,21 @@ class Bookkeeper:
         self._worker = worker
         self._redis = connection
         self._pop = connection.register_script(script_text("pop", package="workers"))
-        self._expected = connection.register_script(script_text("start", package="workers"))
+        self._expected = script_text("start", package="workers")
         self._pop_keys = [keys.HALT]
         for queue in jobs.QUEUES:
             self._pop_keys += [jobs.queue_key(queue), jobs.intermediate_key(queue)]
 
-    def take(self, most: int, *, wait: bool, despite_halt: bool = False) -> Batch:
+    def take(self, most: int, *, wait: bool, despite_halt: bool = False, kept_free: int = 0) -> Batch:
         """Take up to `most` jobs, live ones before bulk ones.
 
         Args:
             most: at least 1.
-            wait: where the queues are empty, wait about a second for a live job.
+            wait: where there is none to take, wait for a live job: a second at most.
             despite_halt: take jobs although all calls are halted, for a trial.
+            kept_free: how many of the places only live jobs may take.
         """
-        answer = self._pop(keys=self._pop_keys, args=[most, int(despite_halt)])
+        answer = self._pop(keys=self._pop_keys, args=[most, int(despite_halt), kept_free])
         if answer[0] == b"halted":
             return Batch(halted=True)
         found = [
@@ -83,7 +87,12 @@ class Bookkeeper:
         ]
         if not found and wait:
             live = jobs.LIVE_QUEUE
-            job_id = self._redis.blmove(jobs.queue_key(live), jobs.intermediate_key(live), IDLE_WAIT_SECONDS)
+            seconds = IDLE_WAIT_SECONDS if most > kept_free else BULK_FULL_WAIT_SECONDS
+            job_id = self._redis.blmove(
+                jobs.queue_key(live),
+                jobs.intermediate_key(live),
+                seconds,  # type: ignore[arg-type]  # Redis takes fractions, which redis-py's types do not know
+            )
             if job_id is not None:
                 found = [(live, text(job_id))]
         return Batch(taken=self._start(found)) if found else Batch()
@@ -98,6 +107,7 @@ class Bookkeeper:
             for (queue, job_id), raw in zip(found, hashes, strict=True):
                 pipeline.lrem(jobs.intermediate_key(queue), 1, job_id)
                 if not raw.get(b"data"):
+                    # gone while its id was not, as after a failover: the sweeper finds its entry soon
                     continue
                 job, refusal = self._read(job_id, raw)
                 job.origin = queue
@@ -106,19 +116,19 @@ class Bookkeeper:
                 )
                 job.prepare_for_execution(self._worker.name, pipeline=pipeline)
                 taken.append(Taken(job, execution, refusal))
+            self._expect([job_id for _, job_id in found], pipeline)
             if taken:
-                self._expect(taken, pipeline)
                 self._worker.set_state("busy", pipeline=pipeline)
             pipeline.execute()
         return tuple(taken)
 
-    def _expect(self, taken: Sequence[Taken], pipeline: Pipeline) -> None:
+    def _expect(self, job_ids: Sequence[str], pipeline: Pipeline) -> None:
         """Let the sweeper look after entries that nobody takes in hand soon: this worker may die before."""
-        entries = [entry_of_job(one.job.id) for one in taken]
-        pairs = [part for one, entry in zip(taken, entries, strict=True) for part in (entry, one.job.id)]
-        self._expected(
-            keys=[keys.ACTIVE, *map(keys.entry, entries)], args=[LEASE_MS, *pairs], client=pipeline
-        )
+        entries = [entry_of_job(one) for one in job_ids]
+        pairs = [part for pair in zip(entries, job_ids, strict=True) for part in pair]
+        script_keys = [keys.ACTIVE, *map(keys.entry, entries)]
+        # by its text: a Redis that took over in between may not know the digest, and all else would be done
+        pipeline.eval(self._expected, len(script_keys), *script_keys, LEASE_MS, *pairs)
 
     def _read(self, job_id: str, raw: Mapping[bytes, bytes]) -> tuple[EnrichmentJob, str | None]:
         """A job, and why it cannot be run, or None where it can."""
@@ -171,8 +181,12 @@ class Bookkeeper:
             pipeline.execute()
 
     def heartbeat(self, held: Sequence[Taken]) -> None:
-        """Tell RQ that this worker and what it runs are alive."""
+        """Tell RQ that this worker and what it runs are alive; a Redis that has lost it learns of it anew."""
+        known = self._redis.hexists(self._worker.key, "queues")
         with self._redis.pipeline() as pipeline:
+            if not known:
+                pipeline.hset(self._worker.key, mapping=self._worker.serialize())
+                worker_registration.register(self._worker, pipeline)
             self._worker.heartbeat(pipeline=pipeline)
             self._worker.set_state("busy" if held else "idle", pipeline=pipeline)
             for one in held:

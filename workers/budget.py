@@ -28,6 +28,8 @@ class Window:
     """One ceiling as it stands at a moment.
 
     Attributes:
+        scope: `all`, or `rule:` and the rule's name.
+        period: `day` or `month`.
         key: of its counter in Redis.
         limit: credits it allows.
         ends_ms: when the next window begins, Unix milliseconds.
@@ -35,6 +37,8 @@ class Window:
         words: what people call it, such as `500 credits today for all rules`.
     """
 
+    scope: str
+    period: str
     key: str
     limit: int
     ends_ms: int
@@ -62,12 +66,30 @@ def windows_of(rulebook: RuleBook, rule: Rule, *, now_ms: int, zone: dt.tzinfo) 
     return tuple(found)
 
 
+def all_windows(rulebook: RuleBook, *, now_ms: int, zone: dt.tzinfo) -> tuple[Window, ...]:
+    """Every ceiling of the rules in force, each once.
+
+    Args:
+        rulebook: the rules.
+        now_ms: the time, Unix milliseconds.
+        zone: where days and months begin.
+    """
+    found = {
+        window.key: window
+        for rule in rulebook.enabled
+        for window in windows_of(rulebook, rule, now_ms=now_ms, zone=zone)
+    }
+    return tuple(found.values())
+
+
 def _windows(budget: Budget | None, scope: str, whom: str, now: dt.datetime) -> Iterator[Window]:
     if budget is None:
         return
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if budget.per_day is not None:
         yield Window(
+            scope=scope,
+            period="day",
             key=keys.spent(scope, now.strftime("%Y-%m-%d")),
             limit=budget.per_day,
             ends_ms=_next(midnight + dt.timedelta(days=1), now),
@@ -77,6 +99,8 @@ def _windows(budget: Budget | None, scope: str, whom: str, now: dt.datetime) -> 
     if budget.per_month is not None:
         days = calendar.monthrange(now.year, now.month)[1]
         yield Window(
+            scope=scope,
+            period="month",
             key=keys.spent(scope, now.strftime("%Y-%m")),
             limit=budget.per_month,
             ends_ms=_next(midnight.replace(day=1) + dt.timedelta(days=days), now),

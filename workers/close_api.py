@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_LOG_PAGE_BYTES = 8 * 1024 * 1024
 """A page of the event log holds up to 50 whole records."""
 
+MAX_SEARCH_PAGE_BYTES = 16 * 1024 * 1024
+"""A page of a search holds up to 200 records with the fields that were asked for."""
+
 READ_RECORD_SECONDS = 30.0
 """Close's list calls can take more than ten seconds."""
 
@@ -136,6 +139,23 @@ class CloseApi(CloseHttp):
             f"/event/?{query}",
             timeout_seconds=timeout_seconds,
             max_body_bytes=MAX_LOG_PAGE_BYTES,
+        )
+
+    async def post_search(
+        self, *, body: Mapping[str, Any], timeout_seconds: float = READ_RECORD_SECONDS
+    ) -> Reply | Failure:
+        """`POST /data/search/`: one page of a search. It changes nothing and costs no credits.
+
+        Args:
+            body: the query and what to bring, see https://developer.close.com/api/resources/advanced-filtering.
+            timeout_seconds: how long to wait for the answer.
+        """
+        return await self.request(
+            "POST",
+            "/data/search/",
+            content=msgspec.json.encode(body),
+            timeout_seconds=timeout_seconds,
+            max_body_bytes=MAX_SEARCH_PAGE_BYTES,
         )
 
     async def get_schema(

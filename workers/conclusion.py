@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.enrichment import State
 from service.rules import Mode
-from service.transitions import Postponement, Settlement
+from service.transitions import Cause, Postponement, Settlement
 from workers.backoff import MOST_HINT_SECONDS, backoff_delay_seconds, jittered_wait_seconds
 from workers.outcome import Ambiguous, Found, Gone, Halt, Nothing, RateLimited, Rejected, Retry
 
@@ -70,6 +70,7 @@ def conclude(
                 delay_seconds=jittered_wait_seconds(reset_seconds=wait_seconds, draw=draw),
                 uncalled=called,
                 unattempted=called,
+                cause=Cause.RATE_LIMIT,
             )
             return Conclusion(then=then, park_seconds=wait_seconds)
         case Halt(reason=reason, kind=kind):
@@ -78,6 +79,7 @@ def conclude(
                 delay_seconds=HALTED_DELAY_SECONDS,
                 uncalled=called,
                 unattempted=called,
+                cause=Cause.HALT,
             )
             return Conclusion(then=then, halt=(reason, kind))
         case _:  # Ambiguous or Retry: the types leave nothing else
@@ -124,11 +126,18 @@ def _failed(
             ambiguous=True,
             failed=True,
             timed_out=outcome.timed_out,
+            cause=Cause.AMBIGUOUS,
         )
     if called and not (isinstance(outcome, Retry) and outcome.unreachable):
         if attempt >= rule.attempts:
             return Settlement(state=State.DEAD, reason=outcome.reason, uncalled=True)
-        return Postponement(reason=outcome.reason, delay_seconds=delay_seconds, uncalled=True, failed=True)
+        return Postponement(
+            reason=outcome.reason,
+            delay_seconds=delay_seconds,
+            uncalled=True,
+            failed=True,
+            cause=Cause.RETRY,
+        )
     if _given_up(entry, now_ms):
         return Settlement(state=State.DEAD, reason=outcome.reason, uncalled=called)
     return Postponement(
@@ -138,6 +147,7 @@ def _failed(
         unattempted=called,
         failed=True,
         unreachable=True,
+        cause=Cause.RETRY,
     )
 
 

@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 from service.enrichment import State, entry_id, entry_of_job
 from service.ledger import NotClaimed
 from service.rules import Backoff
-from service.transitions import Postponement, Settlement
+from service.transitions import Cause, Postponement, Settlement
 from workers.ask import ask
 from workers.backoff import backoff_delay_seconds
 from workers.conclusion import READ_BACK_DELAY_SECONDS
+from workers.counting import count_end
 from workers.look import look
 from workers.preflight import Ask, before_reading
 from workers.tools import Progress, Tools
@@ -75,11 +76,12 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
 
 async def _work(claim: Claim, tools: Tools, progress: Progress) -> None:
     entry = claim.entry
-    rule = tools.knowledge().rule(entry.rule)
+    knowledge = tools.knowledge()
+    rule = knowledge.rule_filling(entry.field_id, name=entry.rule, object_type=entry.object_type)
     then = before_reading(
         entry=entry,
         rule=rule,
-        fields_known=tools.knowledge().complete,
+        fields_known=knowledge.complete,
         unfinished=await _unfinished(entry, rule, tools),
         now_ms=tools.now_ms(),
     )
@@ -103,6 +105,8 @@ async def _unfinished(entry: Entry, rule: Rule | None, tools: Tools) -> tuple[st
 
 async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, progress: Progress) -> None:
     entry = claim.entry
+    # ending it hands out a new fence, which a heartbeat must not take for somebody else's
+    tools.hands.drop(claim)
     facts = {
         "enrichment": entry.id,
         "object": entry.object_id,
@@ -114,10 +118,12 @@ async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, prog
     if isinstance(then, Postponement):
         kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
         progress.done = True
+        count_end(tools.meter, entry, then, progress, kept=kept, now_ms=tools.now_ms())
         tools.log.info("postponed", delay_seconds=round(then.delay_seconds, 3), kept=kept, **facts)
         return
     kept = await tools.ledger.settle(claim, then, charges=progress.charges)
     progress.done = True
+    count_end(tools.meter, entry, then, progress, kept=kept, now_ms=tools.now_ms())
     tools.log.info("settled", state=str(then.state), kept=kept, **facts)
     if kept:
         await _wake_dependents(entry, tools)
@@ -140,8 +146,10 @@ async def _put_back(claim: Claim, tools: Tools, progress: Progress) -> None:
         ambiguous=progress.asking,
         uncalled=not progress.asking,
         unattempted=not progress.asking,
+        cause=Cause.AMBIGUOUS if progress.asking else Cause.OTHER,
     )
     kept = await tools.ledger.postpone(claim.entry, then, fence=claim.fence, charges=progress.charges)
+    count_end(tools.meter, claim.entry, then, progress, kept=kept, now_ms=tools.now_ms())
     tools.log.info("put back", enrichment=claim.entry.id, ambiguous=progress.asking, kept=kept)
 
 
@@ -151,7 +159,8 @@ async def _put_back_after_error(claim: Claim, tools: Tools, progress: Progress, 
     if entry.failures >= MOST_INTERNAL_ERRORS:
         state = State.HELD if progress.asking else State.DEAD
         end = Settlement(state=state, reason=reason, uncalled=not progress.asking)
-        await tools.ledger.settle(claim, end, charges=progress.charges)
+        kept = await tools.ledger.settle(claim, end, charges=progress.charges)
+        count_end(tools.meter, entry, end, progress, kept=kept, now_ms=tools.now_ms())
         return
     delay_seconds = backoff_delay_seconds(
         failures=entry.failures + 1, backoff=Backoff(), hint_seconds=None, draw=tools.random.random()
@@ -163,5 +172,7 @@ async def _put_back_after_error(claim: Claim, tools: Tools, progress: Progress, 
         uncalled=not progress.asking,
         unattempted=not progress.asking,
         failed=True,
+        cause=Cause.AMBIGUOUS if progress.asking else Cause.RETRY,
     )
-    await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
+    kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
+    count_end(tools.meter, entry, then, progress, kept=kept, now_ms=tools.now_ms())

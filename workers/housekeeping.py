@@ -15,6 +15,7 @@ from service import jobs, keys
 from service.enrichment import ENTRY_VERSION, State
 from service.redis_text import texts
 from service.scripts import script_text
+from service.since import note_since
 from service.transitions import Postponement
 from workers.conclusion import READ_BACK_DELAY_SECONDS
 from workers.lease import Lease
@@ -77,6 +78,8 @@ class Housekeeper:
             await self._promote_due(queue)
         if self._clock() - self._swept_at >= SWEEP_EVERY_SECONDS:
             self._swept_at = self._clock()
+            if await note_since(self._redis):
+                self._log.warning("Redis has lost everything: Close's event log has what was planned")
             for queue in jobs.QUEUES:
                 await self._restore_stuck(queue)
                 await self._bury_abandoned(queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.condition import record_view
+from service.jobs import BULK_QUEUE
 from service.rules import ObjectType
 from workers.conclusion import conclude
 from workers.outcome import FieldUnreadable, read_field
@@ -38,8 +39,11 @@ async def look(claim: Claim, rule: Rule, tools: Tools) -> Settlement | Postponem
             object_type=object_type,
             object_id=entry.object_id,
             fields=tools.knowledge().fields_to_read(object_type, entry.field_id),
-            # a read from before the event tells nothing about what it changed
-            most_age_seconds=0.0 if entry.ambiguous else max(0, tools.now_ms() - entry.planned_ms) / 1000,
+            # a read from before the event tells nothing about what it changed, nor about what `after` brought
+            most_age_seconds=0.0
+            if entry.ambiguous or rule.after
+            else max(0, tools.now_ms() - entry.planned_ms) / 1000,
+            bulk=entry.queue == BULK_QUEUE,
         )
         reading = read_field(reply, field_id=entry.field_id)
         if isinstance(reading, FieldUnreadable):

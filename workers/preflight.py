@@ -13,7 +13,7 @@ import msgspec
 
 from service.enrichment import State
 from service.rules import Mode, OnAmbiguous
-from service.transitions import Postponement, Settlement
+from service.transitions import Cause, Postponement, Settlement
 from workers.reply import FieldEmpty, FieldGone, FieldPresent
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ UNKNOWN_RULE_DELAY_SECONDS = 30.0
 
 IGNORANT_DELAY_SECONDS = 2.0
 """A worker that has just started may not know Close's fields for as long as another one asks for them."""
+
+LOST_GRACE_SECONDS = 10.0
+"""A call may leave seconds after it was written down, and what was read of the record may be seconds old."""
 
 BLOCKED_DELAY_SECONDS = 60.0
 """How long to wait for other rules when their end, which wakes this one at once, goes unnoticed."""
@@ -47,7 +50,8 @@ def before_reading(
 
     Args:
         entry: the enrichment.
-        rule: the rule of that name in this worker's rules file, or None.
+        rule: the rule of that name in this worker's rules file, or None; None, too, where it fills another
+            field by now.
         fields_known: this worker knows Close's custom fields; without them nobody can tell what a condition
             reads, or which entries `after` means.
         unfinished: entries that must be final before this one may run.
@@ -66,6 +70,7 @@ def before_reading(
             reason=f"waits for {', '.join(rule.after)}",
             delay_seconds=BLOCKED_DELAY_SECONDS,
             blocked_by=unfinished,
+            cause=Cause.AFTER,
         )
     return None
 
@@ -73,11 +78,14 @@ def before_reading(
 def _without_rule(entry: Entry, *, now_ms: int) -> Settlement | Postponement:
     if now_ms - entry.planned_ms < UNKNOWN_RULE_PATIENCE_SECONDS * 1000:
         return Postponement(
-            reason="its rule is not in this worker's rules file", delay_seconds=UNKNOWN_RULE_DELAY_SECONDS
+            reason="its rule is not in this worker's rules file, or fills another field there",
+            delay_seconds=UNKNOWN_RULE_DELAY_SECONDS,
         )
     if entry.ambiguous:
         return Settlement(state=State.HELD, reason="a call may have run; its rule is no longer there")
-    return Settlement(state=State.SKIPPED, reason="its rule is no longer in the rules file")
+    return Settlement(
+        state=State.SKIPPED, reason="its rule is no longer in the rules file, or fills another field now"
+    )
 
 
 def needs_reading(*, entry: Entry, rule: Rule) -> bool:
@@ -130,10 +138,26 @@ def before_call(
         return _after_unclear_call(entry=entry, rule=rule, present=present, now_ms=now_ms)
     if unmet is not None:
         return Settlement(state=State.SKIPPED, reason=unmet)
-    mode = Mode(entry.mode)
-    if mode is Mode.FILL and present is not None:
+    spared = _spared(entry=entry, rule=rule, present=present, now_ms=now_ms)
+    return spared or _ask_within_attempts(entry=entry, rule=rule, present=present)
+
+
+def _spared(
+    *, entry: Entry, rule: Rule, present: FieldPresent | None, now_ms: int
+) -> Settlement | Postponement | None:
+    """Why a field that is only to be filled is not asked about, or not yet."""
+    if Mode(entry.mode) is not Mode.FILL:
+        return None
+    if present is not None:
         return Settlement(state=State.KEPT, reason="the field already has a value")
-    return _ask_within_attempts(entry=entry, rule=rule, present=present)
+    running_until_ms = (entry.lost_ms or 0) + (rule.timeout_seconds + LOST_GRACE_SECONDS) * 1000
+    if now_ms < running_until_ms:
+        return Postponement(
+            reason="Redis was empty until lately: an earlier call may still be running at Close",
+            delay_seconds=(running_until_ms - now_ms) / 1000,
+            cause=Cause.AMBIGUOUS,
+        )
+    return None
 
 
 def _after_unclear_call(
@@ -154,6 +178,7 @@ def _after_unclear_call(
         return Postponement(
             reason="the earlier call may still be running at Close",
             delay_seconds=(running_until_ms - now_ms) / 1000,
+            cause=Cause.AMBIGUOUS,
         )
     if not rule.enabled:
         return Settlement(state=State.HELD, reason="a call may have run; its rule is disabled now")

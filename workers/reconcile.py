@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service import keys
@@ -91,13 +92,17 @@ class Reconciler:
             redis.RedisError, StoreUnavailableError: Redis is away; the marks moved so far are right.
         """
         reports = []
+        remembers_since = await self._redis.get(keys.SINCE)
         for pair in pairs_of(self._knowledge().rulebook.enabled):
             now = self._now()
             mark_key = keys.log_mark(pair.object_type, pair.action)
             since = window_start(_mark(await self._redis.get(mark_key)), now=now)
             walk = Walk(since=since, until=now - dt.timedelta(seconds=leave_seconds))
             report, walk = await self._drain(pair, walk, dry_run=False)
-            if walk.drained:
+            if await self._redis.get(keys.SINCE) != remembers_since:
+                # what this walk has left of an older window would never be looked at again
+                report = replace(report, problem="Redis lost everything meanwhile")
+            elif walk.drained:
                 await self._redis.set(mark_key, close_time(walk.mark()))
             reports.append(report)
         return self._told(Report(pairs=tuple(reports)))

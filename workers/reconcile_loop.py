@@ -107,6 +107,9 @@ class ReconcileLoop:
         # who asks knows of deliveries that will not come
         leave_seconds = 0.0 if asked else min(LEAVE_SECONDS, self._every_seconds)
         report = await self._reconciler.catch_up(leave_seconds=leave_seconds)
+        if report.total.missed:
+            # alerts tell what this counter grows by
+            await self._redis.incrby(keys.MISSED, report.total.missed)
         wait_seconds = self._every_seconds if report.drained else min(self._every_seconds, RETRY_SECONDS)
         await self._redis.set(keys.RECONCILED, "1", px=max(1, round(wait_seconds * 1000)))
         return report

@@ -51,6 +51,7 @@ class RecordReader:
         object_id: str,
         fields: frozenset[str] | None,
         most_age_seconds: float = FRESH_SECONDS,
+        bulk: bool = False,
     ) -> Reply | Failure:
         """Read a record.
 
@@ -59,6 +60,7 @@ class RecordReader:
             object_id: its id.
             fields: attributes and `custom.<id>`s that must be in it; None for all.
             most_age_seconds: do not take a read that was started longer ago; at most `FRESH_SECONDS`.
+            bulk: let the reads of live work go first.
         """
         if fields is not None and len(fields) > MOST_NAMED_FIELDS:
             fields = None
@@ -81,7 +83,7 @@ class RecordReader:
                 fields=None if fields is None else sorted(fields),
                 timeout_seconds=READ_TIMEOUT_SECONDS,
             )
-            task = asyncio.create_task(self._in_turn(call))
+            task = asyncio.create_task(self._in_turn(call, bulk=bulk))
             known = self._reads[key] = _Read(fields, now, task)
         # shielded: one of several who wait may be cancelled, the others still want the reply
         return await asyncio.shield(known.reply)
@@ -103,10 +105,12 @@ class RecordReader:
         )
         return await self._in_turn(call)
 
-    async def _in_turn(self, call: Callable[[], Awaitable[Reply | Failure]]) -> Reply | Failure:
+    async def _in_turn(
+        self, call: Callable[[], Awaitable[Reply | Failure]], *, bulk: bool = False
+    ) -> Reply | Failure:
         if self._pace is None:
             return await call()
-        turn = await self._pace.permit()
+        turn = await self._pace.permit(bulk=bulk)
         result = await call()
         if isinstance(result, Reply):
             refused = result.status == HTTPStatus.TOO_MANY_REQUESTS

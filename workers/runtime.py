@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,24 @@ from redis.exceptions import RedisError
 
 from service import keys
 from service.accept import Accepter
-from service.knowledge import Knowledge
+from service.hangup import hangup_handler
 from service.ledger import Ledger
 from service.log import get_logger
+from service.meter import LAST_FLUSH_SECONDS, Meter, Now
 from service.redis_client import blocking_redis_client, redis_client
+from service.redis_connections import trouble
+from service.redis_health import HealthWatch
 from service.schema_cache import SchemaCache
+from service.since import note_since
+from service.tasks import cancel_all
+from workers.alerter import make_alerter
 from workers.close_api import CloseApi
 from workers.housekeeping import Housekeeper
+from workers.learner import Learner, following, schema_fetcher
 from workers.log_reader import LogReader
 from workers.reconcile import Reconciler
 from workers.reconcile_loop import ReconcileLoop
 from workers.records import RecordReader
-from workers.reply import Reply
 from workers.subscription import needed_events
 from workers.throttle import Ceiling, Throttle
 from workers.tools import ENRICH_GROUP, READ_GROUP, Tools
@@ -41,29 +48,13 @@ if TYPE_CHECKING:
     import redis
     from structlog.typing import FilteringBoundLogger
 
-    from service.rules import ObjectType, RuleBook
-    from service.schema_cache import FetchSchema
+    from service.rules import RuleBook
     from service.settings import Settings
 
 REDIS_PATIENCE = 30
 """Retries of one Redis command at up to 2 s each: a restart or a failover is waited out by work in hand."""
 
 REDIS_CONNECTIONS = 16
-LEARN_EVERY_SECONDS = 20.0
-IGNORANT_EVERY_SECONDS = 1.0
-"""How often to look while something is not known that work waits for."""
-
-HTTP_OK = 200
-
-
-def schema_fetcher(api: CloseApi) -> FetchSchema:
-    """Ask Close for schemas; what is not a usable answer is None, and the cache asks again later."""
-
-    async def fetch(object_type: ObjectType) -> bytes | None:
-        result = await api.get_schema(object_type=object_type)
-        return result.body if isinstance(result, Reply) and result.status == HTTP_OK else None
-
-    return fetch
 
 
 def close_api(settings: Settings) -> CloseApi:
@@ -81,43 +72,6 @@ def key_name(settings: Settings) -> str:
     """A name for the API key that tells nothing about it; Close limits each key by itself."""
     key = "" if settings.close_api_key is None else settings.close_api_key.reveal()
     return hashlib.blake2b(key.encode(), digest_size=6, person=b"limiter").hexdigest()
-
-
-class Learner:
-    """Keeps the process's knowledge current: asks the schema cache every few seconds."""
-
-    def __init__(self, cache: SchemaCache, rulebook: RuleBook, *, log: FilteringBoundLogger) -> None:
-        self._cache = cache
-        self._knowledge = Knowledge.of(rulebook, {})
-        self._log = log
-        self._told: frozenset[str] = frozenset()
-
-    def current(self) -> Knowledge:
-        """What is known now."""
-        return self._knowledge
-
-    async def learn(self) -> None:
-        """Look once; while Redis is away, what is known stays."""
-        with contextlib.suppress(RedisError):
-            known = self._knowledge
-            # what was known once stays known, though Redis may have lost it and Close be away
-            self._knowledge = Knowledge.of(known.rulebook, {**known.schemas, **await self._cache.load()})
-            self._tell()
-
-    def _tell(self) -> None:
-        """Log what is wrong with the rules' fields, each thing once until it changes."""
-        bindings = self._knowledge.bindings
-        cannot = {f"rule {one.rule.name} cannot run: {one.problem}" for one in bindings.unbound}
-        problems = frozenset(cannot | set(bindings.warnings)) if self._knowledge.complete else frozenset()
-        for problem in sorted(problems - self._told):
-            self._log.warning("rules need attention", problem=problem)
-        self._told = problems
-
-    async def run(self) -> None:
-        """Look again and again until cancelled."""
-        while True:
-            await asyncio.sleep(LEARN_EVERY_SECONDS if self._knowledge.complete else IGNORANT_EVERY_SECONDS)
-            await self.learn()
 
 
 @contextlib.asynccontextmanager
@@ -147,28 +101,45 @@ async def open_tools(
         limiter = keys.limiter(key_name(settings), group)
         return Throttle(connection, limiter=limiter, group=group, ceiling=ceiling)
 
+    enriching, reading = throttle(ENRICH_GROUP, ceiling), throttle(READ_GROUP, Ceiling())
+    meter = Meter(
+        connection, clock=time.time, log=log, now=lambda: _now({ENRICH_GROUP: enriching, READ_GROUP: reading})
+    )
+    metering = asyncio.create_task(meter.run(), name="adding up metrics")
     try:
         learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook, log=log)
         await learner.learn()
         yield (
             Tools(
-                ledger=Ledger(connection, zone=settings.budget_timezone),
+                ledger=Ledger(
+                    connection, zone=settings.budget_timezone, wait_replicas=settings.redis_wait_replicas
+                ),
                 api=api,
-                records=RecordReader(api, pace=throttle(READ_GROUP, Ceiling()), clock=time.monotonic),
-                pace=throttle(ENRICH_GROUP, ceiling),
+                records=RecordReader(api, pace=reading, clock=time.monotonic),
+                pace=enriching,
                 zone=settings.budget_timezone,
                 own_api_key_id=settings.close_api_key_id,
                 knowledge=learner.current,
                 random=random.SystemRandom(),
                 now_ms=lambda: time.time_ns() // 1_000_000,
                 log=log,
+                meter=meter,
                 worker=worker,
             ),
             learner,
         )
     finally:
+        await cancel_all([metering], again_seconds=LAST_FLUSH_SECONDS)
         await api.aclose()
         await connection.aclose()
+
+
+def _now(paces: dict[str, Throttle]) -> Now:
+    """What this process tells of itself for metrics."""
+    return Now(
+        waiting={group: pace.waiting for group, pace in paces.items()},
+        limiters={group: pace.limiter for group, pace in paces.items()},
+    )
 
 
 def make_reconciler(settings: Settings, tools: Tools) -> Reconciler:
@@ -184,7 +155,9 @@ def make_reconciler(settings: Settings, tools: Tools) -> Reconciler:
             random=tools.random,
             pause=asyncio.sleep,
         ),
-        accepter=Accepter(connection, zone=tools.zone),
+        accepter=Accepter(
+            connection, zone=tools.zone, wait_replicas=settings.redis_wait_replicas, meter=tools.meter
+        ),
         knowledge=tools.knowledge,
         own_api_key_id=tools.own_api_key_id,
         now_ms=tools.now_ms,
@@ -207,7 +180,7 @@ def reconciling(settings: Settings, tools: Tools) -> list[Awaitable[None]]:
     return [loop.run()]
 
 
-def watching(settings: Settings, rulebook: RuleBook, tools: Tools) -> list[Awaitable[None]]:
+def watching(settings: Settings, tools: Tools) -> list[Awaitable[None]]:
     """The endless looks after the webhook subscription; none where `PUBLIC_URL` is unset."""
     if settings.public_url is None:
         return []
@@ -216,7 +189,7 @@ def watching(settings: Settings, rulebook: RuleBook, tools: Tools) -> list[Await
         Webhooks(tools.api, connection, log=log),
         connection,
         url=settings.public_url,
-        events=needed_events(rulebook),
+        events=lambda: needed_events(tools.knowledge().rulebook),
         log=log,
     )
     return [watcher.run()]
@@ -239,14 +212,14 @@ async def redis_answers(connection: redis.Redis, log: FilteringBoundLogger) -> N
         try:
             await asyncio.to_thread(connection.ping)
         except RedisError as error:
-            log.warning("waits for Redis", error=type(error).__name__)
+            log.warning("waits for Redis", error=type(error).__name__, problem=trouble(error))
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
         else:
             return
 
 
 async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None = None) -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until it is told to stop; it follows the rules file."""
     connection = blocking_redis(settings)
     await redis_answers(connection, get_logger("worker"))
     worker = EnrichmentWorker(
@@ -256,8 +229,19 @@ async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None
         name=name,
     )
     async with open_tools(settings, rulebook, worker=worker.name) as (tools, learner):
+        await note_since(tools.ledger.redis)
         housekeeper = Housekeeper(
             tools.ledger, worker=worker.name, clock=time.monotonic, log=get_logger("housekeeping")
+        )
+        reload, publisher = following(settings, rulebook, learner, redis=tools.ledger.redis, role="worker")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup_handler(reload.soon))
+
+        alerter = make_alerter(
+            settings,
+            tools.ledger,
+            rulebook=lambda: tools.knowledge().rulebook,
+            owner=worker.name,
+            log=get_logger("alerts"),
         )
 
         def alongside() -> list[Awaitable[None]]:
@@ -265,7 +249,11 @@ async def run_worker(settings: Settings, rulebook: RuleBook, *, name: str | None
                 housekeeper.run(),
                 learner.run(),
                 *reconciling(settings, tools),
-                *watching(settings, rulebook, tools),
+                *watching(settings, tools),
+                alerter.run(),
+                reload.run(),
+                publisher.run(),
+                HealthWatch(tools.ledger.redis, log=tools.log).run(),
             ]
 
         tools.log.info(

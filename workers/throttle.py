@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from service import keys
 from service.scripts import script_text
 from workers.pace import FIRST_RATE_PER_SECOND, Pace, Sample, learn
+from workers.share import kept_for_live
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -65,7 +66,7 @@ class Throttle:
     """
 
     def __init__(self, redis: Redis, *, limiter: str, group: str, ceiling: Ceiling) -> None:
-        self._limiter = limiter
+        self.limiter = limiter
         self._redis = redis
         self._unused = keys.unused_permits(limiter)
         self._keys = [limiter, keys.park(group), keys.COUNTS, self._unused]
@@ -136,6 +137,7 @@ class Throttle:
                 "" if ceiling.calls_per_second is None else ceiling.calls_per_second,
                 "" if ceiling.in_flight is None else ceiling.in_flight,
                 FIRST_RATE_PER_SECOND,
+                0 if ceiling.in_flight is None else kept_for_live(ceiling.in_flight),
             ],
         )
         if epoch != self._epoch:
@@ -176,7 +178,7 @@ class Throttle:
             return
         self._published = permit
         await self._publish(
-            keys=[self._limiter],
+            keys=[self.limiter],
             args=[
                 sample.seq,
                 permit.at_ms,

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from service.knowledge import Knowledge
     from service.ledger import Charge, Claim, Ledger
+    from service.meter import Meter
     from workers.close_api import CloseApi
     from workers.records import RecordReader
     from workers.throttle import Throttle
 
 ENRICH_GROUP = "enrich"
 READ_GROUP = "read"
+SEARCH_GROUP = "search"
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Tools:
     random: Random
     now_ms: Callable[[], int]
     log: FilteringBoundLogger
+    meter: Meter
     worker: str
     hands: Hands = field(default_factory=Hands)
 

@@ -18,7 +18,7 @@ from workers.subscription import Change, Keep, Nothing
 from workers.webhook_reply import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.asyncio import Redis
     from structlog.typing import FilteringBoundLogger
@@ -42,7 +42,7 @@ class Watcher:
         webhooks: Close's side.
         redis: for the lease and what was found.
         url: the receiver's address.
-        events: what it needs.
+        events: what it needs at the moment.
         log: what was found and done.
     """
 
@@ -52,47 +52,51 @@ class Watcher:
         redis: Redis,
         *,
         url: str,
-        events: Sequence[Interest],
+        events: Callable[[], Sequence[Interest]],
         log: FilteringBoundLogger,
     ) -> None:
         self._webhooks = webhooks
         self._redis = redis
         self._url = url
-        self._events = tuple(events)
+        self._events = events
         self._log = log
         self._told = ""
-        wish = repr((url, self._events)).encode()
-        self._wish = hashlib.blake2b(wish, digest_size=8).hexdigest()
 
     async def run(self) -> None:
         """Look at once where others have not looked for the same, and then whenever a look is due."""
-        at_start = True
+        looked_for = ""
         while True:
             try:
-                if await self._is_due(at_start=at_start):
+                wish = self._wish()
+                if await self._is_due(wish, new=wish != looked_for):
                     await self.look()
-                at_start = False
+                looked_for = wish
             except RedisError as error:
                 self._log.warning("the subscription's watcher waits for Redis", error=type(error).__name__)
             except Exception:  # noqa: BLE001  nobody would look any more if this ended
                 self._log.exception("the subscription's watcher went wrong and goes on")
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _is_due(self, *, at_start: bool) -> bool:
-        """Whether it is this worker's turn; a new address or new rules are looked at as soon as it starts."""
+    def _wish(self) -> str:
+        """Names what is looked for, for the lease."""
+        wish = repr((self._url, tuple(self._events()))).encode()
+        return hashlib.blake2b(wish, digest_size=8).hexdigest()
+
+    async def _is_due(self, wish: str, *, new: bool) -> bool:
+        """Whether it is this worker's turn; for a new address, or other events than before, at once."""
         lease = keys.WEBHOOK_WATCHER
-        if await self._redis.set(lease, self._wish, ex=LOOK_EVERY_SECONDS, nx=True):
+        if await self._redis.set(lease, wish, ex=LOOK_EVERY_SECONDS, nx=True):
             return True
-        if not at_start:
+        if not new:
             return False
         looked_for = await self._redis.get(lease)
-        if looked_for is None or text(looked_for) == self._wish:
+        if looked_for is None or text(looked_for) == wish:
             return False
-        return bool(await self._redis.set(lease, self._wish, ex=LOOK_EVERY_SECONDS))
+        return bool(await self._redis.set(lease, wish, ex=LOOK_EVERY_SECONDS))
 
     async def look(self) -> None:
         """Look once, mend what needs it, end a rotation whose new subscription has delivered."""
-        found = await self._webhooks.ensure(url=self._url, events=self._events)
+        found = await self._webhooks.ensure(url=self._url, events=self._events())
         if isinstance(found, Nothing):
             await self._redis.delete(keys.WEBHOOK)
             return

@@ -19,10 +19,11 @@ from redis.exceptions import RedisError
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from service.jobs import QUEUES, EnrichmentJob
+from service.jobs import BULK_QUEUE, QUEUES, EnrichmentJob
 from service.tasks import cancel_all
 from workers.bookkeeping import Batch, Bookkeeper, Taken
 from workers.enrich import enrich
+from workers.share import kept_for_live
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +44,8 @@ COMMAND_POLL_SECONDS = 0.5
 MOST_FINISHED_AT_ONCE = 100
 REDIS_PAUSE_SECONDS = 1.0
 HALTED_PAUSE_SECONDS = 1.0
+BULK_EVERY_SECONDS = 0.05
+"""Bulk jobs are taken a batch at a time; in between, a live one that comes is taken at once."""
 PUT_BACK_SECONDS = 5.0
 """How long putting work back may take when the grace is over, before it is left to the sweeper."""
 
@@ -55,6 +58,8 @@ class _Ended:
 
 class EnrichmentWorker(BaseWorker):
     """Runs enrichments from the live and the bulk queue, up to `concurrency` at a time.
+
+    Bulk ones never take all places, so that what just happened in Close finds one at once.
 
     Args:
         connection: for RQ's bookkeeping; a blocking client.
@@ -83,6 +88,7 @@ class EnrichmentWorker(BaseWorker):
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._ended: asyncio.Queue[_Ended] = asyncio.Queue()
+        self._bulk_due_at = 0.0
 
     async def serve(self, tools: Tools, *, alongside: Callable[[], list[Awaitable[None]]]) -> None:
         """Work until SIGTERM or SIGINT; then stop taking jobs, wait for those in flight, put back the rest.
@@ -156,9 +162,20 @@ class EnrichmentWorker(BaseWorker):
 
     async def _take(self, executor: ThreadPoolExecutor, most: int, *, despite_halt: bool = False) -> Batch:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            executor, lambda: self._books.take(most, wait=not despite_halt, despite_halt=despite_halt)
+        kept_free = kept_for_live(self._concurrency)
+        if despite_halt:
+            kept_free = 0  # a trial is one call, whichever it is
+        elif loop.time() < self._bulk_due_at:
+            kept_free = most
+        batch = await loop.run_in_executor(
+            executor,
+            lambda: self._books.take(
+                most, wait=not despite_halt, despite_halt=despite_halt, kept_free=kept_free
+            ),
         )
+        if any(one.job.origin == BULK_QUEUE for one in batch.taken):
+            self._bulk_due_at = loop.time() + BULK_EVERY_SECONDS
+        return batch
 
     async def _first_of(self, other: Awaitable[Any]) -> None:
         """Wait for something, or for the stop, whichever comes first."""

@@ -28,7 +28,7 @@ async def read_budgets(redis: Redis, settings: Settings) -> list[dict[str, Any]]
         redis: where the counters are.
         settings: for the rules file and the time zone of days and months.
     """
-    rulebook = _rulebook(settings.rules_file)
+    rulebook = readable_rules(settings.rules_file)
     if rulebook is None:
         return None
     now_ms = round(time.time() * 1000)
@@ -51,7 +51,8 @@ async def read_budgets(redis: Redis, settings: Settings) -> list[dict[str, Any]]
     ]
 
 
-def _rulebook(path: Path) -> RuleBook | None:
+def readable_rules(path: Path) -> RuleBook | None:
+    """The rules of a file; None where it is not to be had here or has mistakes."""
     try:
         text = path.read_bytes()
     except OSError:

@@ -19,6 +19,8 @@ def check(*, repair: bool, as_json: bool) -> None:
     """Compare the ledger with its indexes, its counts and RQ's jobs; exit 1 where something stays wrong.
 
     Workers and web may go on meanwhile. A worker puts back by itself what another one lost, within a minute.
+
+    Example: close-enrich check --repair
     """
     from service.check import check as look
     from service.cli.report import connected, print_json

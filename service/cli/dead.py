@@ -107,7 +107,10 @@ def dead_list(*, limit: int, after: str | None, as_json: bool, **filters: Any) -
 @click.argument("enrichment_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def dead_show(enrichment_id: str, *, as_json: bool) -> None:
-    """Tell the story of one, or of all enrichments of a lead or contact."""
+    """Tell the story of one, or of all enrichments of a lead or contact.
+
+    Example: close-enrich dead show lead_M3mBxgm1KvKx5ghAbbnJlL43xA40w7S3sc5EdurJySW
+    """
     from service.cli.report import print_story
 
     print_story(enrichment_id, as_json=as_json)
@@ -253,7 +256,8 @@ def _print_list(entries: Sequence[Entry]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from service.cli.report import STATE_STYLES, moment
+    from service.cli.report import STATE_STYLES
+    from service.overview import moment
 
     table = Table(box=None)
     for name in ("ended (UTC)", "id", "record", "field", "state", "reason"):

@@ -16,23 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from service import keys
+from service.cli.newest import newest_table, read_newest
 from service.cli.prices import cost_line
 from service.cli.processes import ChildEndedError, Children, free_port, request_json
-from service.cli.report import STATE_STYLES, moment, read_status, states_table
+from service.cli.report import states_table
 from service.cli.start import give_up
 from service.costs import read_costs
 from service.embedded_redis import EmbeddedRedis, NoServerError
-from service.enrichment import ACTIVE_STATES, State
+from service.enrichment import ACTIVE_STATES
 from service.ledger import Ledger
+from service.overview import read_status
 from service.redis_client import redis_client
-from service.redis_text import raw_hash
 from service.sandbox.options import DEMO_API_KEY
 from service.settings import SETTINGS
 
@@ -99,6 +97,7 @@ def _start(directory: Path, redis_url: str, children: Children, port: int, stopp
         "RULES_FILE": str(rules_file),
         "HOST": "127.0.0.1",
         "PORT": str(web_port),
+        "DASHBOARD": "open",
         "LOG_FORMAT": "json",
     }
     children.start(
@@ -163,6 +162,7 @@ def _greet(console: Console, demo: Demo) -> None:
     console.print(
         f"[bold]close-enrich demo[/]  webhooks arrive at {demo.web_url}/webhooks/close", highlight=False
     )
+    console.print(f"[bold]Dashboard[/]          {demo.web_url}/", highlight=False)
     console.print(
         f"Health: {demo.web_url}/readyz   Queues: rq info --url {demo.redis_url}",
         highlight=False,
@@ -214,26 +214,9 @@ async def _view(ledger: Ledger, status: dict[str, Any], stats: Mapping[str, Any]
         (f"{stats['rate_limited']}", "bold"),
         " times told to wait\n",
     )
-    return Group(head, states_table(status["states"], all_states=False), Text(), await _newest(ledger))
-
-
-async def _newest(ledger: Ledger) -> Table:
-    table = Table(title="Newest", title_justify="left", box=None)
-    for name in ("at (UTC)", "record", "field", "state", "what came of it"):
-        table.add_column(name, no_wrap=True)
-    rows = await ledger.redis.xrevrange(keys.HISTORY, count=NEWEST)
-    facts = [msgspec.json.decode(raw_hash(fields or {})[b"fact"]) for _, fields in rows or ()]
-    for fact in facts:
-        state = State(fact["state"])
-        entry = await ledger.entry(fact["id"]) if state.final else None
-        words = fact.get("reason", "")
-        if entry is not None and entry.value is not None:
-            words = str(entry.value)
-        table.add_row(
-            moment(fact["at"])[11:],
-            fact["object"][:13] + "…",
-            fact["field"],
-            Text(state.value, style=STATE_STYLES.get(state, "")),
-            words,
-        )
-    return table
+    return Group(
+        head,
+        states_table(status["states"], all_states=False),
+        Text(),
+        newest_table(await read_newest(ledger, most=NEWEST)),
+    )

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.alerts import alerts
+from service.cli.backfill import backfill
 from service.cli.checkup import check
+from service.cli.completion import completion
 from service.cli.dead import dead
+from service.cli.doctor import doctor
 from service.cli.events import listen, replay, trigger
 from service.cli.export import export
+from service.cli.health import health
+from service.cli.init import init
 from service.cli.quarantine import quarantine
 from service.cli.rules import rules
 from service.cli.webhook import webhook
@@ -35,6 +41,8 @@ def web() -> None:
     """Receive Close's webhooks.
 
     Needs REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL; listens on HOST and PORT.
+
+    Example: REDIS_URL=redis://localhost CLOSE_SIGNATURE_KEYS=$KEY close-enrich web
     """
     from service.cli.start import rules_or_exit, settings_or_exit
 
@@ -50,6 +58,8 @@ def worker() -> None:
     """Ask Close for the fields that the rules name.
 
     Needs REDIS_URL and CLOSE_API_KEY. Start as many as you like, on any machine.
+
+    Example: REDIS_URL=redis://localhost CLOSE_API_KEY=$KEY close-enrich worker
     """
     from service.cli.start import rules_or_exit, settings_or_exit
 
@@ -88,7 +98,10 @@ def demo(leads: int | None, per_second: float, *, once: bool, port: int) -> None
     help="Where the embedded Redis keeps its data.",
 )
 def up(data_dir: Path) -> None:
-    """Run it all on one machine: web, worker and, where REDIS_URL is unset, a Redis that keeps its data."""
+    """Run it all on one machine: web, worker and, where REDIS_URL is unset, a Redis that keeps its data.
+
+    Example: close-enrich up --data-dir /var/lib/close-enrich
+    """
     from service.cli.up import run_up
 
     run_up(data_dir)
@@ -115,7 +128,10 @@ def up(data_dir: Path) -> None:
     "--credits", "credit_balance", type=click.IntRange(min=0), help="Credits to spend before it answers 402."
 )
 def sandbox(host: str, port: int, **options: Any) -> None:
-    """Run a pretend Close for development and tests. Point CLOSE_API_URL at it."""
+    """Run a pretend Close for development and tests. Point CLOSE_API_URL at it.
+
+    Example: close-enrich sandbox --rate 5 --latency 2
+    """
     from service.cli.sandbox import run_sandbox_command
 
     run_sandbox_command(host=host, port=port, **options)
@@ -124,10 +140,26 @@ def sandbox(host: str, port: int, **options: Any) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(*, as_json: bool) -> None:
-    """Count enrichments by state, and jobs by queue."""
+    """Count enrichments by state, and jobs by queue.
+
+    Example: close-enrich status --json
+    """
     from service.cli.report import print_status
 
     print_status(as_json=as_json)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Look once and end; so it does where there is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Look once and print JSON.")
+def watch(*, once: bool, as_json: bool) -> None:
+    """Watch queues, rates, spend and the newest results, live. Shows values found.
+
+    Example: close-enrich watch
+    """
+    from service.cli.watch import run_watch
+
+    run_watch(once=once, as_json=as_json)
 
 
 @main.command()
@@ -166,7 +198,10 @@ def cost(by: str, days: int | None, since: dt.datetime | None, *, as_json: bool)
 @click.option("--reason", help="Why, for whoever looks at the status.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def halt(reason: str | None, *, as_json: bool) -> None:
-    """Stop every call of all workers, until `resume`. Webhooks are accepted as before."""
+    """Stop every call of all workers, until `resume`. Webhooks are accepted as before.
+
+    Example: close-enrich halt --reason "the CRM is being cleaned up"
+    """
     from service.cli.operate import run_halt
 
     run_halt(reason=reason, as_json=as_json)
@@ -175,7 +210,10 @@ def halt(reason: str | None, *, as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(*, as_json: bool) -> None:
-    """Let calls leave again after `halt`, or after a refused key or used-up credits."""
+    """Let calls leave again after `halt`, or after a refused key or used-up credits.
+
+    Example: close-enrich resume
+    """
     from service.cli.operate import run_resume
 
     run_resume(as_json=as_json)
@@ -215,9 +253,15 @@ def reconcile(since: str, *, dry_run: bool, as_json: bool) -> None:
     run_reconcile(since=since, dry_run=dry_run, as_json=as_json)
 
 
+main.add_command(alerts)
+main.add_command(backfill)
 main.add_command(check)
+main.add_command(completion)
 main.add_command(dead)
+main.add_command(doctor)
 main.add_command(export)
+main.add_command(health)
+main.add_command(init)
 main.add_command(listen)
 main.add_command(replay)
 main.add_command(trigger)

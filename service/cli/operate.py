@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from service.brakes import PERSON
-from service.cli.report import connected, moment, print_json
+from service.cli.report import connected, print_json
 from service.cli.start import give_up, settings_or_exit
 from service.held import count_held, held, release
+from service.overview import moment
 from service.problem import nearest
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -88,6 +89,11 @@ class Children:
             else:
                 return
         raise ChildEndedError(f"{name} did not answer at {url}{self._where(name)}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to each of them that still runs."""
+        for process in self._running.values():
+            process.send_signal(number)
 
     def stop(self) -> None:
         """Stop them all, one after the other."""

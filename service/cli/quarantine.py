@@ -41,7 +41,10 @@ def quarantine() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--bodies", is_flag=True, help="Print the bodies too; they may hold personal data.")
 def quarantine_list(*, limit: int, as_json: bool, bodies: bool) -> None:
-    """List them, newest first."""
+    """List them, newest first.
+
+    Example: close-enrich quarantine list --limit 10
+    """
     from service.cli.report import connected, print_json
     from service.cli.start import settings_or_exit
     from service.problem import printable
@@ -66,7 +69,10 @@ def quarantine_list(*, limit: int, as_json: bool, bodies: bool) -> None:
 @click.argument("quarantine_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def quarantine_show(quarantine_id: str, *, as_json: bool) -> None:
-    """Print one with its body, which may hold personal data."""
+    """Print one with its body, which may hold personal data.
+
+    Example: close-enrich quarantine show 1795442400000-0
+    """
     from service.cli.report import connected, print_json
     from service.cli.start import give_up, settings_or_exit
     from service.problem import printable
@@ -96,6 +102,8 @@ def quarantine_retry(ids: tuple[str, ...], *, everything: bool, yes: bool, as_js
     """Have them read and planned again by `web`, after an update that can read them.
 
     What still cannot be read comes back under a new id. What can be costs what the rules then want of it.
+
+    Example: close-enrich quarantine retry --all
     """
     from service.cli.agree import agree_or_exit, number
     from service.cli.report import connected, print_json
@@ -131,7 +139,10 @@ def quarantine_retry(ids: tuple[str, ...], *, everything: bool, yes: bool, as_js
 @quarantine.command("drop")
 @_which
 def quarantine_drop(ids: tuple[str, ...], *, everything: bool, yes: bool, as_json: bool) -> None:
-    """Delete them for good."""
+    """Delete them for good.
+
+    Example: close-enrich quarantine drop 1795442400000-0
+    """
     from service.cli.agree import agree_or_exit, number
     from service.cli.report import connected, print_json
     from service.quarantine import drop_quarantined
@@ -176,7 +187,7 @@ def _check_ids(ids: Sequence[str]) -> None:
 
 
 def _describe(one: Quarantined, *, body: bool) -> dict[str, Any]:
-    from service.cli.report import moment
+    from service.overview import moment
 
     return {
         "id": one.id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,20 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service import jobs
-from service.brakes import PERSON
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.start import give_up, redis_url_or_exit, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
-from service.held import count_held
 from service.ledger import Ledger
-from service.readiness import alive_workers, breaker_words
+from service.overview import moment, read_status, status_warnings
 from service.redis_client import redis_client
+from service.redis_connections import trouble
+from service.redis_health import redis_health
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
-    from service.brakes import Halt
     from service.settings import Settings
 
 STATE_STYLES = {
@@ -58,7 +55,7 @@ def connected(settings: Settings, work: Callable[[Ledger], Awaitable[Any]]) -> A
     try:
         return asyncio.run(run())
     except (RedisError, OSError) as error:
-        give_up(f"Redis does not answer at REDIS_URL ({type(error).__name__})", code=1)
+        give_up(f"Redis does not answer at REDIS_URL ({trouble(error)})", code=1)
 
 
 def _with_ledger(work: Callable[[Ledger], Awaitable[Any]]) -> Any:
@@ -70,47 +67,17 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-async def read_status(ledger: Ledger) -> dict[str, Any]:
-    """States, queues, workers and what keeps calls from leaving, as plain data."""
-    counts = await ledger.counts()
-    async with ledger.redis.pipeline(transaction=False) as pipeline:
-        for queue in jobs.QUEUES:
-            pipeline.llen(jobs.queue_key(queue))
-            pipeline.zcard(jobs.scheduled_key(queue))
-        sizes = await pipeline.execute()
-    halt: Halt | None = await ledger.brakes.halted()
-    held = await count_held(ledger.redis)
-    return {
-        "states": {str(state): count for state, count in counts.items()},
-        "queues": {
-            queue: {"queued": sizes[2 * at], "scheduled": sizes[2 * at + 1]}
-            for at, queue in enumerate(jobs.QUEUES)
-        },
-        "workers": await alive_workers(ledger),
-        "halted": None
-        if halt is None
-        else {"reason": halt.reason, "kind": halt.kind, "since_ms": halt.since_ms},
-        "burst_guard": {"held": held, "credits_at_most": held},
-        "breakers": [
-            {
-                "field": one.field_name,
-                "field_id": one.field_id,
-                "rule": one.rule,
-                "timeouts": one.timeouts,
-                "until_ms": one.until_ms,
-                "hint": breaker_words(one),
-            }
-            for one in await ledger.brakes.open_breakers()
-        ],
-    }
-
-
 def print_status(*, as_json: bool) -> None:
     """The command `status`."""
     settings = settings_or_exit("REDIS_URL")
 
     async def read(ledger: Ledger) -> dict[str, Any]:
-        return {**await read_status(ledger), "budgets": await read_budgets(ledger.redis, settings)}
+        health = await redis_health(ledger.redis)
+        return {
+            **await read_status(ledger),
+            "budgets": await read_budgets(ledger.redis, settings),
+            "redis_problems": list(health.problems),
+        }
 
     found = connected(settings, read)
     if as_json:
@@ -118,31 +85,23 @@ def print_status(*, as_json: bool) -> None:
         return
     console = Console()
     console.print(states_table(found["states"], all_states=False))
-    queues = Table(title="Queues", title_justify="left", box=None)
-    queues.add_column("queue")
-    queues.add_column("queued", justify="right")
-    queues.add_column("scheduled", justify="right")
-    for name, sizes in found["queues"].items():
-        queues.add_row(name, str(sizes["queued"]), str(sizes["scheduled"]))
-    console.print(queues)
+    console.print(queues_table(found["queues"]))
     if found["budgets"]:
         console.print(budgets_table(found["budgets"], zone=settings.budget_timezone))
     console.print(f"Workers alive: {len(found['workers'])}")
-    for warning in _warnings(found):
+    for warning in (*(f"Redis: {one}" for one in found["redis_problems"]), *status_warnings(found)):
         console.print(Text(warning, style="bold red"))
 
 
-def _warnings(status: dict[str, Any]) -> Iterator[str]:
-    """What keeps calls from leaving, a sentence each."""
-    halt = status["halted"]
-    if halt is not None:
-        whose = "by a person" if halt["kind"] == PERSON else "by itself; a call is tried every few minutes"
-        yield f"All calls are halted since {moment(halt['since_ms'])} UTC, {whose}: {halt['reason']}"
-    held = status["burst_guard"]["held"]
-    if held:
-        yield f"The burst guard holds {held}, at most as many credits: close-enrich release"
-    for one in status["breakers"]:
-        yield one["hint"]
+def queues_table(queues: dict[str, dict[str, int]]) -> Table:
+    """How many jobs are in each queue."""
+    table = Table(title="Queues", title_justify="left", box=None)
+    table.add_column("queue")
+    for name in ("queued", "scheduled"):
+        table.add_column(name, justify="right")
+    for name, sizes in queues.items():
+        table.add_row(name, str(sizes["queued"]), str(sizes["scheduled"]))
+    return table
 
 
 def states_table(states: dict[str, int], *, all_states: bool) -> Table:
@@ -202,9 +161,7 @@ def _headline(entry: Entry) -> Text:
 
 def _story_table(entry: Entry, story: list[dict[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row(
-        moment(entry.planned_ms), "planned", f"by rule {entry.rule} for {entry.action} event {entry.event_id}"
-    )
+    table.add_row(moment(entry.planned_ms), "planned", f"by rule {entry.rule} for {entry.cause}")
     for fact in story:
         words = [fact.get("reason", "")]
         if "attempt" in fact:
@@ -220,9 +177,3 @@ def _story_table(entry: Entry, story: list[dict[str, Any]]) -> Table:
         "", "cost", f"{entry.calls} call{'' if entry.calls == 1 else 's'} that may have been charged"
     )
     return table
-
-
-def moment(at_ms: int) -> str:
-    """A moment for people, UTC, to the tenth of a second."""
-    at = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
-    return at.strftime("%Y-%m-%d %H:%M:%S.") + str(at.microsecond // 100_000)

@@ -7,30 +7,44 @@ import contextlib
 import functools
 import signal
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 import uvicorn
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from service.accept import Accepter
 from service.app import create_app
 from service.bounded_http import BoundedHttp
+from service.cli.dashboard import make_site
+from service.hangup import hangup_handler
 from service.intake import Intake
 from service.keyring import Keyring
 from service.ledger import Ledger
 from service.log import get_logger
+from service.meter import Meter
+from service.metrics import Metrics
+from service.metrics_route import metrics_route
 from service.redis_client import redis_client
+from service.redis_health import HealthWatch
 from service.schema_cache import SchemaCache
+from service.since import note_since
 from service.tasks import cancel_all
-from workers.runtime import Learner, close_api, run_worker, schema_fetcher
+from workers.alerter import make_alerter
+from workers.budget import all_windows
+from workers.learner import Learner, following, schema_fetcher
+from workers.runtime import close_api, run_worker
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
 
     from starlette.applications import Starlette
     from structlog.typing import FilteringBoundLogger
 
+    from service.dashboard.live import Live
     from service.rules import RuleBook
     from service.settings import Settings
 
@@ -45,13 +59,14 @@ STARTUP_FAILURE = 3
 """The exit status uvicorn's own command has for it."""
 
 
-def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
+def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -> Starlette:
     """The receiver with everything it works with.
 
     Args:
         settings: with `REDIS_URL`, and `CLOSE_SIGNATURE_KEYS` or `PUBLIC_URL`. Without `CLOSE_API_KEY` it
             leaves reading Close's fields to the workers.
         rulebook: the rules.
+        follow: whether to follow the rules file, and to look at it at once on SIGHUP. For the main thread.
 
     Raises:
         ValueError: a setting it cannot do without is missing.
@@ -70,9 +85,15 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
     fetch = None if api is None else schema_fetcher(api)
     learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
     keyring = Keyring(connection, fixed=settings.signature_keys, clock=time.monotonic, log=log)
+    meter = Meter(connection, clock=time.time, log=log)
     intake = Intake(
         redis=connection,
-        accepter=Accepter(connection, zone=settings.budget_timezone),
+        accepter=Accepter(
+            connection,
+            zone=settings.budget_timezone,
+            wait_replicas=settings.redis_wait_replicas,
+            meter=meter,
+        ),
         knowledge=learner.current,
         signature_keys=keyring.current,
         look_for_keys=keyring.look,
@@ -80,10 +101,38 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
         own_api_key_id=settings.close_api_key_id,
         clock=time.time,
         log=log,
+        meter=meter,
+        timer=time.perf_counter,
+        wait_replicas=settings.redis_wait_replicas,
+    )
+    health = HealthWatch(connection, log=log)
+    metrics = Metrics(
+        Ledger(connection),
+        knowledge=learner.current,
+        windows=lambda rulebook, now_ms: all_windows(rulebook, now_ms=now_ms, zone=settings.budget_timezone),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+    alerter = make_alerter(
+        settings,
+        Ledger(connection),
+        rulebook=lambda: learner.current().rulebook,
+        owner=f"web-{uuid.uuid4().hex}",
+        log=get_logger("alerts"),
+    )
+
+    site = make_site(
+        settings,
+        connection,
+        knowledge=learner.current,
+        redis_problems=health.problems,
+        keyed=lambda: intake.keyed,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        with contextlib.suppress(RedisError, OSError):
+            # else the first event to come makes the note, and waits as if Redis had lost what it knew
+            await note_since(connection)
         first_look = asyncio.create_task(learner.learn(), name="first look at Close's fields")
         await asyncio.wait({first_look}, timeout=START_PATIENCE_SECONDS)
         beside = [
@@ -91,7 +140,17 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
             asyncio.create_task(learner.run(), name="looking at Close's fields"),
             asyncio.create_task(keyring.run(), name="looking for signature keys"),
             asyncio.create_task(intake.work_off_backlog(learner.learn), name="working off the backlog"),
+            asyncio.create_task(alerter.run(), name="looking for what deserves an alert"),
+            asyncio.create_task(health.run(), name="looking at Redis's health"),
+            asyncio.create_task(meter.run(), name="adding up metrics"),
         ]
+        if follow:
+            reload, publisher = following(settings, rulebook, learner, redis=connection, role="web")
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup_handler(reload.soon))
+            beside += [
+                asyncio.create_task(reload.run(), name="following the rules file"),
+                asyncio.create_task(publisher.run(), name="telling which rules are in force"),
+            ]
         for task in beside:
             task.add_done_callback(functools.partial(_report_loss, log))
         try:
@@ -102,13 +161,20 @@ def build_app(settings: Settings, rulebook: RuleBook) -> Starlette:
                 await api.aclose()
             await connection.aclose()
 
-    return create_app(
+    app = create_app(
         intake=intake,
         ledger=Ledger(connection),
         knowledge=learner.current,
         max_body_bytes=settings.max_body_bytes,
+        redis_problems=health.problems,
+        more_routes=[
+            metrics_route(metrics, metrics_token=settings.metrics_token, admin_token=settings.admin_token),
+            *(() if site is None else site.routes()),
+        ],
         lifespan=lifespan,
     )
+    app.state.streams = None if site is None else site.live
+    return app
 
 
 def _report_loss(log: FilteringBoundLogger, task: asyncio.Task[None]) -> None:
@@ -118,11 +184,24 @@ def _report_loss(log: FilteringBoundLogger, task: asyncio.Task[None]) -> None:
         log.critical("lost a background task", task=task.get_name(), exc_info=error)
 
 
-def web_server(settings: Settings, rulebook: RuleBook) -> uvicorn.Server:
-    """The receiver behind uvicorn, ready to run."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """uvicorn, which waits for answers that are under way: streams would not end by themselves."""
+
+    streams: Live | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; called by uvicorn once it is told to."""
+        if self.streams is not None:
+            await self.streams.close()
+        await super().shutdown(sockets)
+
+
+def web_server(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -> uvicorn.Server:
+    """The receiver behind uvicorn, ready to run; see `build_app`."""
+    app = build_app(settings, rulebook, follow=follow)
+    server = _Server(
         uvicorn.Config(
-            build_app(settings, rulebook),
+            app,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -135,15 +214,17 @@ def web_server(settings: Settings, rulebook: RuleBook) -> uvicorn.Server:
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
     )
+    server.streams = app.state.streams
+    return server
 
 
 def serve_web(settings: Settings, rulebook: RuleBook) -> None:
-    """Run the receiver until it is told to stop.
+    """Run the receiver until it is told to stop; it follows the rules file.
 
     Raises:
         SystemExit: it could not start.
     """
-    server = web_server(settings, rulebook)
+    server = web_server(settings, rulebook, follow=True)
     # once everything is closed, uvicorn raises the signal that stopped it anew: that is a good end
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):

@@ -20,7 +20,10 @@ def webhook() -> None:
 @webhook.command("list")
 @_JSON
 def list_(*, as_json: bool) -> None:
-    """Show the subscriptions at Close, never their keys."""
+    """Show the subscriptions at Close, never their keys.
+
+    Example: close-enrich webhook list
+    """
     from service.cli.subscriptions import run_list
 
     run_list(as_json=as_json)
@@ -32,6 +35,8 @@ def ensure(*, as_json: bool) -> None:
     """Have one active subscription that brings what the rules need to PUBLIC_URL.
 
     One that delivers there is adopted and mended; otherwise it is made. Its signature key goes into Redis.
+
+    Example: PUBLIC_URL=https://enrich.example.com close-enrich webhook ensure
     """
     from service.cli.subscriptions import run_ensure
 
@@ -45,6 +50,8 @@ def pause(subscription_id: str | None, *, as_json: bool) -> None:
     """Have Close deliver nothing until `webhook resume`.
 
     Workers leave a subscription alone that was paused so; `close-enrich reconcile` finds what it misses.
+
+    Example: close-enrich webhook pause
     """
     from service.cli.subscriptions import run_pause
 
@@ -55,7 +62,10 @@ def pause(subscription_id: str | None, *, as_json: bool) -> None:
 @_ID
 @_JSON
 def resume(subscription_id: str | None, *, as_json: bool) -> None:
-    """Have Close deliver again; workers read what was missed from its event log."""
+    """Have Close deliver again; workers read what was missed from its event log.
+
+    Example: close-enrich webhook resume
+    """
     from service.cli.subscriptions import run_resume
 
     run_resume(subscription_id, as_json=as_json)
@@ -66,7 +76,10 @@ def resume(subscription_id: str | None, *, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_JSON
 def delete(subscription_id: str, *, yes: bool, as_json: bool) -> None:
-    """Delete a subscription and forget its key. What waits for delivery through it is lost to the webhook."""
+    """Delete a subscription and forget its key. What waits for delivery through it is lost to the webhook.
+
+    Example: close-enrich webhook delete whsub_Iq5EjgdHbwzMUCTTH3gXHR
+    """
     from service.cli.subscriptions import run_delete
 
     run_delete(subscription_id, yes=yes, as_json=as_json)
@@ -80,6 +93,8 @@ def rotate(*, finish: bool, as_json: bool) -> None:
 
     A second subscription with a new key delivers beside the first, and both keys are accepted. When the new
     one has delivered, a worker deletes the old one, or `--finish` does.
+
+    Example: close-enrich webhook rotate
     """
     from service.cli.subscriptions import run_rotate
 

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 limiter  2 park of the group  3 counts of entries by state  4 permits given and not used yet
 -- ARGV  1 live calls that wait  2 bulk calls that wait  3 most calls a second, or ""  4 most calls in flight, or ""
---       5 rate before anything is known
+--       5 rate before anything is known  6 how many of the calls in flight only live ones may be
 -- Returns { live permitted, bulk permitted, number of the first one, now_ms, microseconds until it is worth asking
 --           again, refusals so far, epoch }
 --
@@ -47,7 +47,9 @@ local room = live + bulk
 if ARGV[4] ~= '' then
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', whole(now - UNUSED_MS))
   local busy = (tonumber(redis.call('HGET', KEYS[3], 'calling')) or 0) + redis.call('ZCARD', KEYS[4])
-  room = math.min(room, tonumber(ARGV[4]) - busy)
+  local free = tonumber(ARGV[4]) - busy
+  bulk = math.max(0, math.min(bulk, free - tonumber(ARGV[6]) - live))
+  room = math.min(live + bulk, free)
   if room <= 0 then return answer(0, 0, ASK_AGAIN_MS) end
 end
 
