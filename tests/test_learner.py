@@ -58,3 +58,28 @@ async def test_adopted_rules_are_bound_to_the_known_fields_at_once():
     learner.adopt(TWO)
     assert learner.current().complete
     assert learner.current().rule("Ghost") is not None
+
+
+class ShyCache(SlowCache):
+    """A cache that knows nothing the first times, as another process is asking Close."""
+
+    def __init__(self, looks_in_vain):
+        super().__init__()
+        self.go.set()
+        self.in_vain = looks_in_vain
+
+    async def load(self):
+        self.in_vain -= 1
+        return {} if self.in_vain >= 0 else await super().load()
+
+
+async def test_a_start_waits_a_little_for_the_fields_that_another_process_asks_for():
+    learner = Learner(ShyCache(2), ONE, log=structlog.testing.CapturingLogger())
+    await learner.learn_at_start(patience_seconds=60)
+    assert learner.current().complete
+
+
+async def test_a_start_goes_on_without_fields_when_they_are_not_to_be_had():
+    learner = Learner(ShyCache(10**6), ONE, log=structlog.testing.CapturingLogger())
+    await learner.learn_at_start(patience_seconds=0.01)
+    assert not learner.current().complete

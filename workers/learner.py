@@ -29,6 +29,9 @@ LEARN_EVERY_SECONDS = 20.0
 IGNORANT_EVERY_SECONDS = 1.0
 """How often to look while something is not known that work waits for."""
 
+START_PATIENCE_SECONDS = 2.0
+START_EVERY_SECONDS = 0.1
+
 
 def schema_fetcher(api: CloseApi) -> FetchSchema:
     """Ask Close for schemas; what is not a usable answer is None, and the cache asks again later."""
@@ -61,6 +64,18 @@ class Learner:
             # what was known once stays known, though Redis may have lost it and Close be away
             self._knowledge = Knowledge.of(known.rulebook, {**known.schemas, **schemas})
             self._tell()
+
+    async def learn_at_start(self, *, patience_seconds: float = START_PATIENCE_SECONDS) -> None:
+        """Look until all is known, but not for long: another process may be asking Close just now.
+
+        A look that has begun is not cut short, as it may be the one that others wait for.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience_seconds
+        await self.learn()
+        while not self._knowledge.complete and clock() < until:
+            await asyncio.sleep(START_EVERY_SECONDS)
+            await self.learn()
 
     def adopt(self, rulebook: RuleBook) -> None:
         """Work by these rules from now on; what is in hand ends by those that it began with."""

@@ -108,7 +108,7 @@ async def open_tools(
     metering = asyncio.create_task(meter.run(), name="adding up metrics")
     try:
         learner = Learner(SchemaCache(connection, fetch=schema_fetcher(api), log=log), rulebook, log=log)
-        await learner.learn()
+        await learner.learn_at_start()
         yield (
             Tools(
                 ledger=Ledger(
