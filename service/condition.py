@@ -46,6 +46,9 @@ EVENT_ATTRIBUTES = frozenset(
 )
 """What a condition may ask about the event."""
 
+FORGOTTEN_ATTRIBUTES = frozenset({"date_created", "changed_fields"})
+"""Those that an enrichment does not keep: a condition that is judged after `settle` finds them empty."""
+
 LIST_ATTRIBUTES = frozenset(
     {"addresses", "contact_ids", "emails", "phones", "urls", "integration_links", "changed_fields"}
 )
@@ -95,6 +98,7 @@ class Condition:
         source: the expression as written.
         object_type: whose records it can judge.
         attributes: the record's attributes it names, without custom fields.
+        event_attributes: the event's attributes it names.
         custom_fields: the custom fields it names, by name or id: `lead.custom[…]` or `lead["custom.<id>"]`.
         reads_whole_record: whether it also uses `lead` or `lead.custom` as a whole, as in `"url" in lead`;
             if not, the attributes and custom fields it names are all it needs.
@@ -103,6 +107,7 @@ class Condition:
     source: str
     object_type: ObjectType
     attributes: tuple[str, ...] = ()
+    event_attributes: tuple[str, ...] = ()
     custom_fields: tuple[str, ...] = ()
     reads_whole_record: bool = False
     _program: cel.Program = field(repr=False, compare=False)
@@ -189,6 +194,7 @@ def compile_condition(source: str, *, object_type: ObjectType) -> Condition | Co
         source=source,
         object_type=object_type,
         attributes=_unique(path[0] for path in paths if path and not _is_custom(path)),
+        event_attributes=_unique(path[0] for path in _paths_read(words, own="event") if path),
         custom_fields=_unique(
             _custom_name(path) for path in paths if _is_custom(path) and path != ("custom",)
         ),

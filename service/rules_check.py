@@ -7,6 +7,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from service import cel_text
+from service.condition import FORGOTTEN_ATTRIBUTES
+from service.durations import format_duration
 from service.problem import Level, nearest, shown
 from service.schema import folded
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from service.rules import Action, Budget, Rule, Trigger
 
 _WINDOWS = ("per_day", "per_month")
+_INSTEAD = {"changed_fields": ", and on: [updated(...)] names the fields that matter"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ def check_rules(
     whole = {index: rule for index, rule in rules.items() if index not in broken}
     yield from _shadowed(whole)
     yield from _samples(rules)
+    yield from _asked_too_late(rules)
     yield from _budgets(whole, budget)
 
 
@@ -206,6 +210,17 @@ def _samples(rules: Mapping[int, Rule]) -> Iterator[Finding]:
         if rule.sample == 0 and rule.enabled:
             message = "takes no record at all; to switch the rule off, say enabled: false"
             yield Finding(path=("rules", index, "sample"), message=message, level=Level.WARNING)
+
+
+def _asked_too_late(rules: Mapping[int, Rule]) -> Iterator[Finding]:
+    """Conditions on what is known of the event only at the moment it comes in."""
+    for index, rule in rules.items():
+        asked = () if rule.when is None or not rule.settle_seconds else rule.when.event_attributes
+        for name in asked:
+            if name in FORGOTTEN_ATTRIBUTES:
+                after = format_duration(rule.settle_seconds)
+                message = f"event.{name} is empty when this is judged, {after} after the event; with settle: 0 it is judged at once{_INSTEAD.get(name, '')}"
+                yield Finding(path=("rules", index, "when"), message=message, level=Level.WARNING)
 
 
 def _budgets(rules: Mapping[int, Rule], budget: Budget | None) -> Iterator[Finding]:
