@@ -219,7 +219,10 @@ def _asked_too_late(rules: Mapping[int, Rule]) -> Iterator[Finding]:
         for name in asked:
             if name in FORGOTTEN_ATTRIBUTES:
                 after = format_duration(rule.settle_seconds)
-                message = f"event.{name} is empty when this is judged, {after} after the event; with settle: 0 it is judged at once{_INSTEAD.get(name, '')}"
+                message = (
+                    f"event.{name} is empty when this is judged, {after} after the event; "
+                    f"with settle: 0 it is judged at once{_INSTEAD.get(name, '')}"
+                )
                 yield Finding(path=("rules", index, "when"), message=message, level=Level.WARNING)
 
 
