@@ -61,6 +61,11 @@ class Minute:
     paid: int = 0
     filled: tuple[int, ...] = _NOTHING
 
+    @property
+    def ended(self) -> int:
+        """Enrichments that ended."""
+        return sum(self.outcomes.values())
+
     def filled_seconds(self, share: float) -> float | None:
         """In how many seconds so large a share was filled: 0.5 for the median; None where nothing was."""
         return quantile(share, bounds=LEAD_TO_FILLED_SECONDS.buckets, counts=self.filled)
@@ -166,3 +171,16 @@ def _minute(number: int, raw: Mapping[bytes, bytes]) -> Minute:
         paid=paid,
         filled=tuple(filled),
     )
+
+
+def ended_per_minute(chart: Sequence[Minute], *, now: float) -> float:
+    """How many enrichments ended in a minute lately: since the first minute given in which any did.
+
+    Args:
+        chart: minutes in their order, the last one not over yet.
+        now: Unix seconds.
+    """
+    first = next((one for one in chart if one.ended), None)
+    if first is None:
+        return 0.0
+    return sum(one.ended for one in chart) / max(1.0, (now - first.start_seconds) / 60)

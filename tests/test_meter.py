@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from waiting import eventually
 
 from service import keys, meter
-from service.charts import MOST_MINUTES, fold, minutes
+from service.charts import MOST_MINUTES, Minute, ended_per_minute, fold, minutes
 from service.embedded_redis import EmbeddedRedis
 from service.meter import MOST_MINUTES_KEPT, Meter, Now
 from service.metrics_catalogue import (
@@ -304,3 +304,19 @@ async def test_a_long_absence_of_redis_does_not_fill_the_memory(async_redis, clo
     assert await counted(async_redis) == {accepted(): MOST_MINUTES_KEPT + 30}
     found = await minutes(async_redis, minutes=300, now=clock.now)
     assert sum(one.events.get("accepted", 0) for one in found) == MOST_MINUTES_KEPT
+
+
+@pytest.mark.parametrize(
+    ("ended", "now", "rate"),
+    [
+        ([], 300, 0),
+        ([0, 0, 0], 170, 0),
+        # work began in this minute: what there is, as if the minute were over
+        ([0, 0, 40], 130, 40),
+        ([0, 40, 20], 150, 40),
+        ([30, 30, 30], 180, 30),
+    ],
+)
+def test_the_pace_lately_counts_from_the_first_minute_with_work(ended, now, rate):
+    chart = [Minute(start_seconds=60 * at, outcomes={"filled": count}) for at, count in enumerate(ended)]
+    assert ended_per_minute(chart, now=now) == rate
