@@ -1,0 +1,162 @@
+"""What is under `deploy/` fits the service: settings, commands, times and versions."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import tomllib
+
+import click
+import pytest
+import yaml
+from deploy_box import AFTER_GRACE_SECONDS, DEPLOY, PROJECT, PYPROJECT, VERSION, documents, read, seconds
+
+from service.cli.main import main
+from service.rules_file import load_rules
+from service.settings import SETTINGS
+from workers.worker import PUT_BACK_SECONDS
+
+COMPOSE = documents("compose.yaml")[0]
+RENDER = documents("render.yaml")[0]
+FLY = tomllib.loads(read("fly.toml"))
+DOCKERFILE = read("Dockerfile")
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+YAML_FILES = sorted([*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")])
+NOT_OURS = {"FORWARDED_ALLOW_IPS", "PATH", "HOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+
+
+def unit(path):
+    """A systemd unit's service section; keys that come several times as lists."""
+
+    class Several(dict):
+        def __setitem__(self, key, value):
+            if key in self and isinstance(value, list):
+                self[key].extend(value)
+            else:
+                super().__setitem__(key, value)
+
+    parser = configparser.RawConfigParser(dict_type=Several, strict=False, delimiters=("=",))
+    parser.optionxform = str
+    parser.read_string(path.read_text(encoding="utf-8"))
+    return {key: value.split("\n") for key, value in parser["Service"].items()}
+
+
+def unit_environment(path):
+    pairs = [pair for line in unit(path).get("Environment", []) for pair in line.split()]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def environments():
+    """Every environment that a file under deploy/ sets, by where."""
+    yield (
+        "Dockerfile",
+        dict(re.findall(r"(?:^ENV | {4})([A-Z_]+)=(\S+)", DOCKERFILE.split("\nFROM ")[-1], re.MULTILINE)),
+    )
+    for name in ("web", "worker"):
+        yield f"compose {name}", COMPOSE["services"][name]["environment"]
+    yield "kubernetes", documents("kubernetes/base/settings.yaml")[0]["data"]
+    yield "fly", FLY["env"]
+    for one in [*RENDER["services"], *RENDER["envVarGroups"]]:
+        pairs = one.get("envVars", [])
+        yield f"render {one['name']}", {pair["key"]: pair.get("value") for pair in pairs if "key" in pair}
+    for path in UNITS:
+        yield path.name, unit_environment(path)
+
+
+ENVIRONMENTS = dict(environments())
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_every_yaml_file_can_be_read(path) -> None:
+    assert list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("where", ENVIRONMENTS)
+def test_only_settings_that_exist_are_set(where) -> None:
+    known = {form for name in SETTINGS for form in (name, f"{name}_FILE")}
+    assert ENVIRONMENTS[where].keys() - NOT_OURS - known == set()
+
+
+WORKER_UNIT = "close-enrich-worker@.service"
+WORKER_POD = documents("kubernetes/base/worker.yaml")[0]["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("stop_seconds", "environment"),
+    [
+        (COMPOSE["services"]["worker"]["stop_grace_period"], "compose worker"),
+        (FLY["kill_timeout"], "fly"),
+        (RENDER["services"][1]["maxShutdownDelaySeconds"], "render close-enrich"),
+        (unit(DEPLOY / "systemd" / WORKER_UNIT)["TimeoutStopSec"][0], WORKER_UNIT),
+        (WORKER_POD["terminationGracePeriodSeconds"], "kubernetes"),
+    ],
+)
+def test_a_stopping_worker_is_left_the_time_it_needs(stop_seconds, environment) -> None:
+    grace = seconds(ENVIRONMENTS[environment]["SHUTDOWN_GRACE"])
+    assert AFTER_GRACE_SECONDS >= 2 * PUT_BACK_SECONDS
+    assert seconds(stop_seconds) == grace + AFTER_GRACE_SECONDS
+
+
+def test_a_worker_of_the_procfile_ends_within_the_half_minute_that_heroku_leaves() -> None:
+    grace = re.search(r"SHUTDOWN_GRACE:-(\d+)s", (PROJECT / "Procfile").read_text(encoding="utf-8"))
+    assert int(grace[1]) + PUT_BACK_SECONDS < 30
+
+
+def test_only_commands_that_exist_are_started() -> None:
+    procfile = (PROJECT / "Procfile").read_text(encoding="utf-8")
+    started = re.findall(r"service\.cli\.main (\S+)", procfile)
+    started += [
+        command
+        for path in UNITS
+        for command in re.findall(r"/close-enrich (\S+)", unit(path)["ExecStart"][0])
+    ]
+    started += [COMPOSE["services"][name]["command"][0] for name in ("web", "worker")]
+    started += FLY["processes"].values()
+    started += [one["dockerCommand"] for one in RENDER["services"] if "dockerCommand" in one]
+    assert set(started) == {"web", "worker"} <= main.commands.keys()
+    check = json.loads(re.search(r"HEALTHCHECK .* CMD (\[.*\])", DOCKERFILE)[1])
+    assert check == ["close-enrich", "health"]
+    assert isinstance(main.commands["health"], click.Command)
+
+
+def test_the_version_is_the_packages_everywhere() -> None:
+    assert set(re.findall(r"^ARG VERSION=(\S+)", DOCKERFILE, re.MULTILINE)) == {VERSION}
+    images = [COMPOSE["services"][name]["image"] for name in ("web", "worker")]
+    for name in ("web", "worker"):
+        pod = documents(f"kubernetes/base/{name}.yaml")[0]["spec"]["template"]["spec"]
+        images.append(pod["containers"][0]["image"])
+    assert set(images) == {f"close-enrich:{VERSION}"}
+    assert documents("kubernetes/example/kustomization.yaml")[0]["images"][0]["newTag"] == VERSION
+
+
+def test_the_lock_is_made_for_the_python_of_the_image() -> None:
+    locked = re.search(r"^python=(\S+)", read("lock.sh"), re.MULTILINE)[1]
+    assert set(re.findall(r"^FROM python:(\S+)-slim", DOCKERFILE, re.MULTILINE)) == {locked}
+
+
+def test_the_image_gets_what_it_copies_and_nothing_else() -> None:
+    let_in = {
+        line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+    assert {path for line in copied for path in line.split()} == let_in
+
+
+def test_every_data_file_of_the_package_is_installed() -> None:
+    installed = set()
+    for package, patterns in PYPROJECT["tool"]["setuptools"]["package-data"].items():
+        installed |= {path for pattern in patterns for path in (PROJECT / package).glob(pattern)}
+    there = {
+        path
+        for package in ("service", "workers")
+        for path in (PROJECT / package).rglob("*")
+        if path.is_file()
+    }
+    assert {path for path in there if path.suffix not in {".py", ".pyc"}} <= installed
+
+
+def test_the_rules_that_come_along_are_right() -> None:
+    for path in ("kubernetes/example/rules.yaml", "rules.example.yaml"):
+        result = load_rules((DEPLOY / path).read_bytes(), source=path)
+        assert result.rulebook is not None, [problem.render() for problem in result.problems]
