@@ -122,7 +122,7 @@ class Entry:
         event_id, action: the event that planned it.
         state, reason: where it stands, and why in words.
         job_id: the RQ job that delivers it next; any other job for it is stale.
-        fence: counts executions; only the holder of the newest may call or settle.
+        fence: grows with each execution; only the holder of the newest may call or settle.
         holder: the worker that has it in hand, or "".
         attempts: calls that ended badly or well; waits for the pace do not count.
         calls: calls that Close may have charged for.

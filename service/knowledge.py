@@ -12,6 +12,7 @@ from service.rules import ObjectType, Rule, RuleBook
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from service.condition import Condition
     from service.event import Event
     from service.planning import Ignored, Plan
     from service.schema import Schema
@@ -95,15 +96,22 @@ class Knowledge:
         """The ids of the fields whose rules run after the named one."""
         return tuple(bound.field_id for bound in self.bindings.bound if rule_name in bound.rule.after)
 
-    def fields_to_read(self, object_type: ObjectType, field_id: str) -> frozenset[str] | None:
+    def fields_to_read(
+        self, object_type: ObjectType, field_id: str, *, when: Condition | None = None
+    ) -> frozenset[str] | None:
         """What one read of a record must bring for any of its rules; None for the whole record.
 
         `_fields=custom.<id>` is documented for leads only, so contacts, which are small, are read whole.
+
+        Args:
+            object_type: lead or contact.
+            field_id: the custom field that is to be filled.
+            when: the condition that is to be judged; new rules may have replaced it since its work began.
         """
         if object_type is not ObjectType.LEAD:
             return None
         of_leads = [bound for bound in self.bindings.bound if bound.rule.object_type is ObjectType.LEAD]
-        conditions = [bound.rule.when for bound in of_leads if bound.rule.when is not None]
+        conditions = [one for one in (when, *(bound.rule.when for bound in of_leads)) if one is not None]
         if any(one.custom_fields or one.reads_whole_record for one in conditions):
             return None
         custom = {f"custom.{bound.field_id}" for bound in of_leads} | {f"custom.{field_id}"}

@@ -11,9 +11,11 @@ from backfill_box import add_old_leads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reconcile_box import reconciling
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sandbox_box import Clock, chance
 
 from service import jobs, keys
+from service.accept import StoreUnavailableError
 from service.enrichment import State
 from service.event import Event
 from service.ledger import Claim
@@ -299,6 +301,52 @@ async def test_a_page_that_is_planned_twice_is_planned_once(close):
     # as if it had been killed after planning, before that was written down
     await backfill._accept(known.run, await close.store.page(known.run.id, 0))
     assert (await close.box.ledger.ledger.entry(close.box.entry_of(old[0]))).state is State.SKIPPED
+
+
+async def test_what_close_has_answered_since_it_was_found_is_not_paid_for_again(close):
+    close.box.rules(INDUSTRY)
+    old = add_old_leads(close.world, 2)
+    await close.planned()
+    for object_id in old:
+        await close.end(object_id, State.SKIPPED)
+    order = close.order(since="400d")
+    known = await close.gathered(order)
+    event, *enrichments = live(close, old[0])
+    await close.box.ledger.accept(event, *(replace(one, reopens=True) for one in enrichments))
+    await close.end(old[0], State.EMPTY)
+    backfill = close.backfill(order)
+    await backfill.plan(await backfill.agree(known))
+    entries = [await close.box.ledger.ledger.entry(close.box.entry_of(one)) for one in old]
+    assert [(one.state, one.event_id) for one in entries] == [
+        (State.EMPTY, event.id),
+        (State.PLANNED, event_id(known.run.id)),
+    ]
+
+
+async def test_what_redis_did_not_take_is_planned_when_the_backfill_goes_on(close, monkeypatch):
+    monkeypatch.setattr("service.accept.MOST_IN_ONE_TRIP", 2)
+    monkeypatch.setattr("workers.backfill.MOST_IN_ONE_TRIP", 2)
+    close.box.rules(INDUSTRY)
+    old = add_old_leads(close.world, 6)
+    await close.planned()
+    for object_id in old:
+        await close.end(object_id, State.SKIPPED)
+    order = close.order(since="400d")
+    backfill = close.backfill(order)
+    known = await backfill.agree(await close.gathered(order))
+    send, trips = close.box.ledger.accepter._send, itertools.count()
+
+    async def second_is_lost(batch):
+        if next(trips) == 1:
+            raise RedisConnectionError
+        return await send(batch)
+
+    monkeypatch.setattr(close.box.ledger.accepter, "_send", second_is_lost)
+    with pytest.raises(StoreUnavailableError):
+        await backfill.plan(known)
+    await backfill.plan(await close.store.as_it_is(known))
+    states = [(await close.box.ledger.ledger.entry(close.box.entry_of(one))).state for one in old]
+    assert states == [State.PLANNED] * 6
 
 
 # Going on

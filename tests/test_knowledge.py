@@ -112,6 +112,18 @@ def test_one_read_of_a_lead_brings_what_any_of_its_rules_may_ask_for(rules, fiel
 
 
 @pytest.mark.parametrize(
+    ("when", "fields"),
+    [
+        ('lead.url != ""', {"id", "custom.cf_old", "custom.cf_industry", "url"}),
+        ('lead.custom["Size"] == "big"', None),
+    ],
+)
+def test_a_read_brings_what_a_condition_asks_for_that_new_rules_have_replaced(when, fields):
+    condition = make_rule("Industry", when=when).when
+    assert know(INDUSTRY).fields_to_read(LEAD, "cf_old", when=condition) == fields
+
+
+@pytest.mark.parametrize(
     ("rules", "found"),
     [
         ((INDUSTRY,), True),

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service import keys
+from service.accept import MOST_IN_ONE_TRIP
 from service.enrichment import State
 from service.event import Event
 from service.planning import PlannedEnrichment
@@ -248,15 +249,33 @@ class Backfill:
         by_record: dict[str, list[Candidate]] = {}
         for one in page:
             by_record.setdefault(one.object_id, []).append(one)
-        await asyncio.gather(
-            *(
-                self._accepter.accept(
-                    self._event(run, candidates[0], number=number),
-                    [self._planned(one) for one in candidates],
-                    bulk=True,
+        overtaken = await self._overtaken(run, page)
+        left = [
+            (number, [one for one in candidates if one not in overtaken])
+            for number, candidates in enumerate(by_record.values())
+        ]
+        wanted = [(number, candidates) for number, candidates in left if candidates]
+        # none goes before those ahead of it are there: their stamps are lower, and would count as planned
+        for at in range(0, len(wanted), MOST_IN_ONE_TRIP):
+            await asyncio.gather(
+                *(
+                    self._accepter.accept(
+                        self._event(run, candidates[0], number=number),
+                        [self._planned(one) for one in candidates],
+                        bulk=True,
+                    )
+                    for number, candidates in wanted[at : at + MOST_IN_ONE_TRIP]
                 )
-                for number, candidates in enumerate(by_record.values())
             )
+
+    async def _overtaken(self, run: Run, page: Sequence[Candidate]) -> frozenset[Candidate]:
+        """Those that were to begin anew and that an event has had asked about since they were found."""
+        known = [one for one in page if one.calls_before is not None]
+        entries = await self._entries(run, known)
+        return frozenset(
+            one
+            for one, (state, _) in zip(known, entries, strict=True)
+            if state is not None and not worth_again(state, mode=self._order.rules[one.rule].rule.mode)
         )
 
     def _event(self, run: Run, candidate: Candidate, *, number: int) -> Event:

@@ -38,7 +38,7 @@ async def look(claim: Claim, rule: Rule, tools: Tools) -> Settlement | Postponem
         reply = await tools.records.read(
             object_type=object_type,
             object_id=entry.object_id,
-            fields=tools.knowledge().fields_to_read(object_type, entry.field_id),
+            fields=tools.knowledge().fields_to_read(object_type, entry.field_id, when=rule.when),
             # a read from before the event tells nothing about what it changed, nor about what `after` brought
             most_age_seconds=0.0
             if entry.ambiguous or rule.after

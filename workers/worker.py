@@ -43,6 +43,9 @@ WORKER_TTL_SECONDS = 60
 COMMAND_POLL_SECONDS = 0.5
 MOST_FINISHED_AT_ONCE = 100
 REDIS_PAUSE_SECONDS = 1.0
+REDIS_ANSWER_SECONDS = 10
+"""A server that is gone without a word is noticed so soon; nothing here has it wait for over a second."""
+
 HALTED_PAUSE_SECONDS = 1.0
 BULK_EVERY_SECONDS = 0.05
 """Bulk jobs are taken a batch at a time; in between, a live one that comes is taken at once."""
@@ -90,6 +93,11 @@ class EnrichmentWorker(BaseWorker):
         self._ended: asyncio.Queue[_Ended] = asyncio.Queue()
         self._bulk_due_at = 0.0
 
+    @property
+    def connection_timeout(self) -> int:
+        """How long Redis may take to answer RQ's bookkeeping, in seconds; RQ's own would be near a minute."""
+        return REDIS_ANSWER_SECONDS
+
     async def serve(self, tools: Tools, *, alongside: Callable[[], list[Awaitable[None]]]) -> None:
         """Work until SIGTERM or SIGINT; then stop taking jobs, wait for those in flight, put back the rest.
 
@@ -104,7 +112,8 @@ class EnrichmentWorker(BaseWorker):
             await loop.run_in_executor(taking, partial(self.bootstrap, logging_level=None))
             await tools.ledger.brakes.try_soon()
             side = [asyncio.ensure_future(one) for one in alongside()]
-            side.append(asyncio.create_task(self._beat(tools, finishing)))
+            side.append(asyncio.create_task(self._beat(tools)))
+            side.append(asyncio.create_task(self._beat_for_rq(tools, finishing)))
             finisher = asyncio.create_task(self._finish_forever(finishing))
             try:
                 await self._take_until_stopped(tools, taking)
@@ -232,10 +241,8 @@ class EnrichmentWorker(BaseWorker):
             elif not one.begun:
                 self._books.hand_back(one.taken)
 
-    async def _beat(self, tools: Tools, executor: ThreadPoolExecutor) -> None:
-        """Keep leases and RQ's view alive; let go of what others have taken over."""
-        loop = asyncio.get_running_loop()
-        beats = 0
+    async def _beat(self, tools: Tools) -> None:
+        """Keep leases alive, whatever RQ's bookkeeping waits for; let go of what others have taken over."""
         while True:
             try:
                 held_fences = dict(tools.hands.fences)
@@ -243,13 +250,19 @@ class EnrichmentWorker(BaseWorker):
                     # it may have come back meanwhile, under a newer fence
                     if tools.hands.fences.get(lost) == held_fences[lost]:
                         tools.hands.tasks[lost].cancel()
-                if beats % RQ_HEARTBEAT_EVERY == 0:
-                    held = list(self._running.values())
-                    await loop.run_in_executor(executor, self._books.heartbeat, held)
             except RedisError as error:
                 tools.log.warning("heartbeat waits for Redis", error=type(error).__name__)
-            beats += 1
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _beat_for_rq(self, tools: Tools, executor: ThreadPoolExecutor) -> None:
+        """Keep RQ's view of this worker alive."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(executor, self._books.heartbeat, list(self._running.values()))
+            except RedisError as error:
+                tools.log.warning("heartbeat for RQ waits for Redis", error=type(error).__name__)
+            await asyncio.sleep(HEARTBEAT_SECONDS * RQ_HEARTBEAT_EVERY)
 
     async def _drain(self, tools: Tools) -> None:
         tools.log.info("stopping", in_flight=len(self._running), grace_seconds=self._grace_seconds)

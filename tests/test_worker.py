@@ -1,0 +1,197 @@
+"""The worker's heartbeat beside its jobs: it lets go of what others hold, not of what has just ended."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import structlog
+from ledger_box import FIELD, LedgerBox, event, id_of, wanted
+from waiting import eventually
+
+from service.enrichment import State
+from service.knowledge import Knowledge
+from service.ledger import LEASE_MS
+from service.meter import Meter
+from service.rules import ObjectType, Rule, RuleBook
+from service.schema import CustomField, Schema
+from service.tasks import cancel_all
+from workers.bookkeeping import IDLE_WAIT_SECONDS
+from workers.enrich import enrich
+from workers.records import RecordReader
+from workers.reply import Reply
+from workers.tools import Tools
+from workers.worker import EnrichmentWorker
+
+LEAD = ObjectType.LEAD
+SEGMENT_FIELD = "cf_segment"
+KNOWLEDGE = Knowledge.of(
+    RuleBook(
+        rules=(
+            Rule(name="Industry", object_type=LEAD, field="Industry"),
+            Rule(name="Segment", object_type=LEAD, field="Segment", after=("Industry",)),
+        )
+    ),
+    {
+        LEAD: Schema(
+            object_type=LEAD,
+            organization_id="orga_1",
+            fields=(
+                CustomField(id=FIELD, name="Industry", type="text"),
+                CustomField(id=SEGMENT_FIELD, name="Segment", type="text"),
+            ),
+        )
+    },
+)
+
+
+class Close:
+    """Finds a value for every field of an empty record."""
+
+    async def get_record(self, **_):
+        return Reply(status=200, headers={"content-type": "application/json"}, body=b'{"id": "lead_1"}')
+
+    async def enrich_field(self, **_):
+        return Reply(status=200, headers={"content-type": "application/json"}, body=b'{"value": "Retail"}')
+
+
+class Pace:
+    """Lets every call go at once."""
+
+    async def permit(self, **_):
+        return SimpleNamespace(seq=1, at_ms=0)
+
+    async def heard(self, *_, **__):
+        pass
+
+    async def used(self, *_):
+        pass
+
+
+@pytest.fixture
+def box(async_redis):
+    return LedgerBox(async_redis)
+
+
+@pytest.fixture
+def tools(box):
+    close, log = Close(), structlog.testing.CapturingLogger()
+    return Tools(
+        ledger=box.ledger,
+        api=close,
+        records=RecordReader(close, pace=None, clock=time.monotonic),
+        pace=Pace(),
+        zone=dt.UTC,
+        own_api_key_id=None,
+        knowledge=lambda: KNOWLEDGE,
+        random=random.SystemRandom(),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        log=log,
+        meter=Meter(box.redis, clock=time.time, log=log),
+        worker="w",
+    )
+
+
+@pytest.fixture
+def worker(blocking_redis):
+    return EnrichmentWorker(connection=blocking_redis, concurrency=4, grace_seconds=1.0, name="w")
+
+
+@pytest.fixture
+def beat(tools, worker, monkeypatch):
+    """Let the worker's heartbeat look once at what is in hand."""
+    heartbeat, looked = tools.ledger.heartbeat, asyncio.Event()
+
+    async def seen(fences):
+        try:
+            return await heartbeat(fences)
+        finally:
+            looked.set()
+
+    monkeypatch.setattr(tools.ledger, "heartbeat", seen)
+
+    async def beat():
+        looked.clear()
+        beating = asyncio.create_task(worker._beat(tools))
+        try:
+            await looked.wait()
+        finally:
+            await cancel_all([beating])
+
+    return beat
+
+
+async def test_a_heartbeat_does_not_keep_a_job_that_has_just_ended_from_waking_others(
+    box, tools, beat, monkeypatch
+):
+    await box.accept(event(), wanted(), wanted(SEGMENT_FIELD, rule="Segment"))
+    industry, segment = [await box.entry(id_of(one)) for one in (FIELD, SEGMENT_FIELD)]
+    await enrich(segment.job_id, tools, holder="w/1")
+    blocked = await box.entry(segment.id)
+    assert blocked.blocked
+    assert blocked.job_id in await box.scheduled()
+    settle = tools.ledger.settle
+
+    async def settle_and_beat(*arguments, **options):
+        kept = await settle(*arguments, **options)
+        # Redis has it, and the job has not heard so yet
+        await beat()
+        return kept
+
+    monkeypatch.setattr(tools.ledger, "settle", settle_and_beat)
+    assert await enrich(industry.job_id, tools, holder="w/2")
+    assert (await box.entry(industry.id)).state is State.FILLED
+    assert blocked.job_id in await box.queued()
+
+
+async def test_a_heartbeat_ends_a_job_whose_enrichment_somebody_else_holds(box, tools, beat, monkeypatch):
+    entry = await box.plan()
+
+    async def taken_over(**_):
+        await box.let_lease_run_out(entry.id)
+        await box.claim(entry.id)
+        await beat()
+
+    monkeypatch.setattr(tools.api, "get_record", taken_over)
+    working = asyncio.create_task(enrich(entry.job_id, tools, holder="w/1"))
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert (await box.entry(entry.id)).holder == "worker/1"
+
+
+async def test_leases_outlive_bookkeeping_that_waits_for_a_server_that_is_gone_without_a_word(
+    box, tools, worker, monkeypatch
+):
+    monkeypatch.setattr("workers.worker.HEARTBEAT_SECONDS", 0.01)
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def without_answer(_):
+        waits.set()
+        goes_on.wait(20)
+
+    monkeypatch.setattr(worker._books, "heartbeat", without_answer)
+    serving = asyncio.create_task(worker.serve(tools, alongside=list))
+    try:
+        await eventually(lambda: asyncio.sleep(0, waits.is_set()))
+        claim = await box.claim((await box.plan(settle_seconds=60.0)).id)
+        tools.hands.take(claim)
+        before = await box.score(claim.entry.id)
+        await eventually(lambda: later_than(box, claim, before))
+    finally:
+        goes_on.set()
+        worker._stopping.set()
+        await serving
+
+
+async def later_than(box, claim, moment):
+    return await box.score(claim.entry.id) > moment
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed_before_leases_run_out(worker):
+    timeout_seconds = worker.connection.connection_pool.connection_kwargs["socket_timeout"]
+    assert IDLE_WAIT_SECONDS < timeout_seconds < LEASE_MS / 1000
