@@ -21,9 +21,9 @@ from service.sandbox.faults import FaultRule
 from service.sandbox.ids import event_time
 from service.tasks import cancel_all
 from workers import close_api
-from workers.patient import TRIES
 from workers.log_report import Findings
 from workers.log_walk import FIRST_LOOK_BACK
+from workers.patient import TRIES
 
 LEAD_RULE = """
 version: 1
