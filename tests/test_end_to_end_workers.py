@@ -103,9 +103,9 @@ def test_a_killed_workers_calls_are_taken_over_and_confirmed_without_a_second_ca
 def test_a_killed_workers_calls_are_taken_over_within_a_minute_in_real_time(tmp_path):
     with running(tmp_path, rules=RULES, world=slow_world()) as stack:
         lead_id = lead_being_asked_about(stack)
-        stack.start_worker("second")
-        stack.wait_ready("second")
+        # the other one comes later: its start must not give the calls time to end
         stack.processes.kill("worker")
+        stack.start_worker("second")
 
         found = stack.ended(lead_id, *NAMES, seconds=60)
         assert_each_called_once(stack, lead_id, found, State.CONFIRMED)
