@@ -93,13 +93,17 @@ def parse_event(body: bytes) -> Event | Unparseable:
 
 
 def parse_any_event(body: bytes) -> Event | Unparseable:
-    """Read an event as people have it: a delivery's whole body, or the event by itself. Never raises."""
+    """Read an event as people have it: a delivery's whole body, or the event by itself. Never raises.
+
+    The reason why it is none is a whole sentence for them.
+    """
     try:
         decoded = msgspec.json.decode(body)
     except _UNREADABLE:
         return Unparseable("not JSON; expected a webhook's body, or an event as Close's event log has it")
     enveloped = isinstance(decoded, dict) and "event" in decoded
-    return parse_event(body) if enveloped else parse_log_event(body)
+    event = parse_event(body) if enveloped else parse_log_event(body)
+    return Unparseable(f"not an event of Close: {event.reason}") if isinstance(event, Unparseable) else event
 
 
 def parse_log_event(body: bytes) -> Event | Unparseable:

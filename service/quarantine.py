@@ -74,9 +74,7 @@ def is_quarantine_id(written: str) -> bool:
     return _ID.fullmatch(written) is not None
 
 
-async def list_quarantined(
-    redis: Redis, *, most: int = 100, before: str | None = None
-) -> list[Quarantined]:
+async def list_quarantined(redis: Redis, *, most: int = 100, before: str | None = None) -> list[Quarantined]:
     """The newest kept bodies, newest first.
 
     Args:

@@ -25,8 +25,8 @@ LEADS_SHARE = 3
 """Enrichments of one lead."""
 
 _ENTRIES = """
--- ARGV: first, last, now_ms, rules, enrichments of a lead. Every tenth is still active, every 50th is dead,
--- every 70th is held by the burst guard; the others are filled.
+-- ARGV: first, last, now_ms, rules, enrichments of a lead. A service in deep trouble: of ten, three are held
+-- by the burst guard, one waits for later, one for a worker, three are dead and two filled.
 local function id_of(n)
   return (string.format('%020d', n):gsub('[0189]', { ['0'] = 'a', ['1'] = 'b', ['8'] = 'c', ['9'] = 'd' }))
 end
@@ -34,7 +34,8 @@ local now, rules = tonumber(ARGV[3]), tonumber(ARGV[4])
 for n = tonumber(ARGV[1]), tonumber(ARGV[2]) do
   local id, lead = id_of(n), 'lead_' .. math.floor(n / tonumber(ARGV[5]))
   local rule, at = 'Rule ' .. n % rules, string.format('%.0f', now - n)
-  local state = n % 10 == 0 and 'waiting' or n % 50 == 1 and 'dead' or 'filled'
+  local of_ten = n % 10
+  local state = of_ten < 5 and 'waiting' or of_ten < 8 and 'dead' or 'filled'
   local key, job = 'enrich:entry:' .. id, id .. '-0123456789'
   redis.call('HSET', key, 'v', 2, 'object', lead, 'field', 'cf_' .. n % rules, 'name', 'Field ' .. n % rules,
              'rule', rule, 'event', 'ev_' .. n, 'state', state, 'job', job, 'planned_ms', at, 'org', 'orga_1')
@@ -42,9 +43,9 @@ for n = tonumber(ARGV[1]), tonumber(ARGV[2]) do
   redis.call('HINCRBY', KEYS[1], state, 1)
   if state == 'waiting' then
     redis.call('ZADD', KEYS[2], at, id)
-    if n % 70 == 0 then
+    if of_ten < 3 then
       redis.call('ZADD', KEYS[3], at, id)
-    elseif n % 20 == 0 then
+    elseif of_ten == 3 then
       redis.call('ZADD', KEYS[4], at / 1000, job)
     else
       redis.call('RPUSH', KEYS[5], job)
@@ -106,7 +107,8 @@ def fill(client: Redis, *, entries: int, history: int, now_seconds: float, quara
         client.eval(_HISTORY, 1, keys.HISTORY, some, now_ms - first, RULES, max(1, entries))
     with client.pipeline(transaction=False) as pipeline:
         for number in range(quarantined):
-            pipeline.xadd(keys.QUARANTINE, {"body": "{" + "x" * 200, "why": f"no event {number}"})
+            body = {"reason": f"no event {number}", "size": 201, "body": "{" + "x" * 200}
+            pipeline.xadd(keys.QUARANTINE, body, id=f"{number + 1}-1")
         for number in range(60):
             pipeline.hset(keys.minute(int(now_seconds // 60) - number), mapping=_minute(number))
         day = dt.datetime.fromtimestamp(now_seconds, dt.UTC).date().isoformat()

@@ -1,7 +1,9 @@
 """Pages and calls ask Redis for as little, however much there is; Redis itself counts commands and bytes."""
 
 import re
+from urllib.parse import urlencode
 
+import msgspec
 import pytest
 import redis
 import redis.asyncio
@@ -14,12 +16,15 @@ from service.dashboard.pages_overview import live_regions
 from service.dashboard.routes import Call, Page
 
 ENTRIES, HISTORY = 20_000, 100_000
-MOST_COMMANDS = 700
+MOST_COMMANDS = 800
 MOST_BYTES = 400_000
-"""What Redis sends for one page: some hundred rows of some hundred bytes."""
+"""What Redis sends for one page: some hundred rows of some hundred bytes.
 
-SAMPLES = {"object_id": "lead_1", "entry_id": "a" * 20, "name": "Pitch"}
-"""What stands in for the parts of a path."""
+Ten times as much where what needs a person is counted by rule, among the first 5,000 of each kind at most.
+"""
+
+SAMPLES = {"record_id": "lead_1", "quarantine_id": "1-1", "ids": "1-1"}
+"""What stands in for the parts of a path, and what a query must say; a new one is added here."""
 
 READING = [one for one in ROUTES if isinstance(one, Page) or (isinstance(one, Call) and one.method == "GET")]
 
@@ -48,7 +53,12 @@ def counted(client):
 
 
 def path_of(route):
-    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: SAMPLES[match[1]], route.path)
+    path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: SAMPLES[match[1]], route.path)
+    asked = () if route.asks is None else msgspec.structs.fields(route.asks)
+    query = {
+        one.name: SAMPLES[one.name] for one in asked if one.required and f"{{{one.name}}}" not in route.path
+    }
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 @pytest.mark.parametrize("route", READING, ids=lambda route: route.path)
@@ -60,8 +70,9 @@ async def test_a_page_asks_for_a_bounded_number_of_rows(route, box, numbers):
     after = counted(numbers)
     assert answer.status == 200, answer.raw[:300]
     assert box.reports == []
-    assert after[0] - before[0] <= MOST_COMMANDS
-    assert after[1] - before[1] <= MOST_BYTES
+    times = 10 if "/attention" in route.path else 1
+    assert after[0] - before[0] <= times * MOST_COMMANDS
+    assert after[1] - before[1] <= times * MOST_BYTES
 
 
 async def test_one_look_for_the_live_numbers_is_bounded_too(box, numbers):

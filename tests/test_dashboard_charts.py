@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dashboard import charts_svg as charts
+from service.dashboard.glance import Attention, Money
 from service.dashboard.headers import CONTENT_SECURITY_POLICY, PRIVATE, STATIC
 from service.dashboard.health import Level, health_of
 from service.enrichment import FINAL_STATES, State
@@ -14,13 +15,17 @@ from service.enrichment import FINAL_STATES, State
 OUTCOMES = st.dictionaries(st.sampled_from(sorted(FINAL_STATES)), st.integers(0, 10**6))
 
 
+def drawing(svg):
+    return ET.fromstring(svg)  # noqa: S314  our own markup
+
+
 def rects(svg, name=None):
-    found = [one for one in ET.fromstring(svg).iter("rect") if one.get("class") != "hit"]  # noqa: S314  ours
+    found = [one for one in drawing(svg).iter("rect") if one.get("class") != "hit"]
     return [one for one in found if name is None or one.get("class") == name]
 
 
 def titles(svg):
-    return [one.text for one in ET.fromstring(svg).iter("title")]  # noqa: S314  ours
+    return [one.text for one in drawing(svg).iter("title")]
 
 
 def test_every_outcome_is_of_one_kind():
@@ -61,7 +66,7 @@ def test_a_column_says_what_it_is_made_of():
         [0, 60], [{"filled": 3, "confirmed": 1, "dead": 2}, {}], title='a "chart" <of> & that'
     )
     assert titles(svg) == ["00:00 UTC: 4 filled, 2 needs a person", "00:01 UTC: nothing"]
-    assert ET.fromstring(svg).get("aria-label") == 'a "chart" <of> & that'  # noqa: S314  ours
+    assert drawing(svg).get("aria-label") == 'a "chart" <of> & that'
     assert len(rects(svg, "k-filled")) == 1
 
 
@@ -72,8 +77,9 @@ def test_lines_have_gaps_where_nothing_was_measured():
         title="times",
         write=lambda value: f"{value:g} s",
     )
-    first, second = [one.get("d") for one in ET.fromstring(svg).iter("path") if "line" in one.get("class")]  # noqa: S314  ours
-    assert (first.count("M"), first.count("L")) == (2, 1)
+    first, dot, second = [one.get("d") for one in drawing(svg).iter("path") if "line" in one.get("class")]
+    assert (first.count("M"), first.count("L")) == (1, 1)
+    assert (dot.count("M"), dot.count("h0")) == (1, 1)
     assert second == ""
     assert titles(svg) == [
         "00:00 UTC: half within 1 s",
@@ -169,7 +175,27 @@ def test_the_worst_comes_first_as_a_sentence():
     assert [(one.part, one.words) for one in found.findings] == [
         ("halted", "No credits"),
         ("subscription", "Is paused"),
-        ("breaker cf_1", "Times out"),
-        ("budget 5 credits a day for rule X", "Used up: 5 credits a day for rule X"),
+        ("breaker", "Times out"),
+        ("budget", "Used up: 5 credits a day for rule X"),
         ("held", "3 held"),
     ]
+
+
+def test_many_of_a_kind_are_one_thing():
+    degraded = {f"breaker cf_{one}": f"field {one} times out" for one in range(5)} | {"rules file": "line 3"}
+    found = health(degraded=degraded)
+    assert found.headline == "2 things need a look"
+    assert [(one.part, one.words) for one in found.findings] == [
+        ("rules file", "Line 3"),
+        ("breaker", "Field 0 times out (and 4 more)"),
+    ]
+
+
+def test_the_badge_counts_all_that_waits_for_a_person():
+    found = Attention(dead_letters=3, held=2, quarantined=1, breakers=4, halted=True)
+    assert found.count == 11
+
+
+def test_what_was_not_called_is_saved():
+    saved = {"skipped": 3, "confirmed": 2, "duplicates": 1}
+    assert Money(day="2026-11-23", calls=9, paid=8, found=7, empty=1, **saved).saved == 6

@@ -12,10 +12,13 @@ from receiver_box import Receiver
 
 from service import keys
 from service.brakes import PERSON
+from service.cli.dashboard import has_dashboard
+from service.cli.up import dashboard_line
 from service.dashboard import asked, rendering
 from service.dashboard.contents import ROUTES
 from service.dashboard.routes import Call, Form, Page
 from service.enrichment import State
+from service.settings import load_settings
 
 TEMPLATES = sorted((files("service.dashboard") / "templates").iterdir(), key=lambda one: one.name)
 STATIC = sorted((files("service.dashboard") / "static").iterdir(), key=lambda one: one.name)
@@ -209,7 +212,7 @@ async def test_a_form_is_read_up_to_its_limits(box):
     fields = {"csrf": page.csrf, "number": "5"}
     assert (await browser.post("/number", fields)).text == "5 none"
     large = await browser.post("/number", {**fields, "word": "x" * asked.MOST_BODY_BYTES})
-    assert large.status == 413
+    assert (large.status, large.header("connection")) == (413, "close")
     many = await browser.post("/number", fields | {f"f{one}": "x" for one in range(asked.MOST_FIELDS)})
     assert many.status == 400
     headers = {"content-type": "application/x-www-form-urlencoded"}
@@ -300,3 +303,39 @@ def test_the_receiver_serves_it_beside_webhooks_and_ends_its_streams_when_it_sto
         told += chunk
     assert told.endswith(b"0\r\n\r\n")
     stream.close()
+
+
+async def wait_in_history(client, count):
+    """So many facts of an enrichment that waits."""
+    fact = '{"at": 1, "id": "x", "object": "lead_2", "field": "Size", "state": "waiting"}'
+    async with client.pipeline(transaction=False) as pipeline:
+        for _ in range(count):
+            pipeline.xadd(keys.HISTORY, {"fact": fact})
+        await pipeline.execute()
+
+
+async def test_results_are_found_behind_many_changes_that_are_none(box, ledger, async_redis):
+    await ended(ledger, State.EMPTY, "lead_empty")
+    await wait_in_history(async_redis, 300)
+    found = (await box.script().get("/api/overview")).json
+    assert [one["object_id"] for one in found["newest"]] == ["lead_empty"]
+    await wait_in_history(async_redis, 500)
+    assert (await box.script().get("/api/overview")).json["newest"] == []
+    assert "No result lately" in (await (await box.browser()).get("/")).text
+
+
+@pytest.mark.parametrize(
+    ("environ", "door", "line"),
+    [
+        ({}, "open", "The dashboard is at http://127.0.0.1:8080/, for this machine only."),
+        ({}, "token", "There is no dashboard: set ADMIN_TOKEN."),
+        ({"HOST": "0.0.0.0"}, "open", "There is no dashboard: set ADMIN_TOKEN."),  # noqa: S104  a container's
+        ({"ADMIN_TOKEN": TOKEN}, "", "The dashboard is at http://127.0.0.1:8080/; log in with ADMIN_TOKEN."),
+    ],
+)
+def test_up_says_where_the_dashboard_is_or_what_there_would_be_one_with(environ, door, line):
+    settings = load_settings(environ, needs=())
+    assert dashboard_line(settings, door=door) == line
+    assert has_dashboard(load_settings({**environ, "DASHBOARD": door}, needs=())) is (
+        "no dashboard" not in line
+    )

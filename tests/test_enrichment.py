@@ -237,3 +237,11 @@ def test_any_hash_is_read_or_refused_with_a_value_error(raw):
 def test_description_tells_every_attribute():
     entry = make_entry(value="Software")
     assert entry.describe() == {name: getattr(entry, name) for name in type(entry).__slots__}
+
+
+@pytest.mark.parametrize(
+    ("action", "event_id", "cause"),
+    [("created", "ev_1", "created event ev_1"), ("backfill", "backfill-2026-11", "backfill 2026-11")],
+)
+def test_what_planned_an_enrichment_is_told_in_words(action, event_id, cause):
+    assert make_entry(action=action, event_id=event_id).cause == cause

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.event import Event, Unparseable, parse_event, parse_log_event
+from service.event import Event, Unparseable, parse_any_event, parse_event, parse_log_event
 
 SAMPLES = Path(__file__).parent / "samples"
 MANIFEST = json.loads((SAMPLES / "manifest.json").read_text())
@@ -272,3 +272,30 @@ def test_any_json_is_an_event_or_a_reason(document):
         assert isinstance(event.data(), dict)
     else:
         assert event.reason
+
+
+def test_what_people_paste_is_a_delivery_or_an_event_by_itself():
+    event = {"id": "ev_1", "organization_id": "orga_1", "object_type": "lead", "object_id": "lead_1"}
+    event |= {
+        "action": "created",
+        "date_created": "2026-10-14T09:30:12",
+        "date_updated": "2026-10-14T09:30:12",
+    }
+    bare, delivery = json.dumps(event).encode(), json.dumps({"event": event}).encode()
+    assert parse_any_event(bare) == parse_log_event(bare)
+    assert parse_any_event(delivery) == parse_event(delivery)
+    assert isinstance(parse_any_event(bare), Event)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "not JSON; expected a webhook's body"),
+        (b"[1]", "not an event of Close: "),
+        (b'{"event": 1}', "not an event of Close: "),
+    ],
+)
+def test_what_people_paste_otherwise_is_told_in_a_sentence(body, reason):
+    found = parse_any_event(body)
+    assert isinstance(found, Unparseable)
+    assert found.reason.startswith(reason)

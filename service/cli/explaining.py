@@ -86,7 +86,7 @@ def _event_of_file(target: str) -> Event:
         )
     event = parse_any_event(body)
     if isinstance(event, Unparseable):
-        give_up(f"{source}: not an event of Close: {event.reason}")
+        give_up(f"{source}: {event.reason}")
     return event
 
 

@@ -60,7 +60,7 @@ def run_up(data_dir: Path) -> None:
         children.start("worker", "worker", environ=environ)
         signal.signal(signal.SIGHUP, lambda *_: hung_up())
         address = f"http://{settings.host}:{settings.port}/webhooks/close"
-        click.echo(_dashboard_line(settings, door=environ.get("DASHBOARD", "")))
+        click.echo(dashboard_line(settings, door=environ.get("DASHBOARD", "")))
         click.echo(f"Close's webhooks arrive at {address}. Ctrl-C ends it.")
         while not stop.wait(LOOK_EVERY_SECONDS):
             try:
@@ -69,7 +69,7 @@ def run_up(data_dir: Path) -> None:
                 give_up(f"stopped: {error}", code=1)
 
 
-def _dashboard_line(settings: Settings, *, door: str) -> str:
+def dashboard_line(settings: Settings, *, door: str) -> str:
     """Where the dashboard is, or what there would be one with."""
     address = f"http://{settings.host}:{settings.port}/"
     if settings.admin_token is not None:

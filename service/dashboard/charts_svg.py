@@ -128,15 +128,22 @@ def lines(
 
     drawn = []
     for name, _, values in series:
-        path, drawing = [], False
+        # a measurement without neighbours has no line: it is drawn as a dot
+        path, lone = [], []
         for at, value in enumerate(values):
             if value is None:
-                drawing = False
                 continue
-            # a line of no length is drawn as a dot: a minute alone is seen, too
-            path.append(f"L{point(at, value)}" if drawing else f"M{point(at, value)}h0")
-            drawing = True
+            before = at > 0 and values[at - 1] is not None
+            after = at + 1 < len(values) and values[at + 1] is not None
+            if before:
+                path.append(f"L{point(at, value)}")
+            elif after:
+                path.append(f"M{point(at, value)}")
+            else:
+                lone.append(f"M{point(at, value)}h0")
         drawn.append(f'<path class="line {name}" d="{"".join(path)}"/>')
+        if lone:
+            drawn.append(f'<path class="line lone {name}" d="{"".join(lone)}"/>')
     hits = []
     for at, start in enumerate(times):
         words = ", ".join(

@@ -23,8 +23,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not as it should be.
 
     Attributes:
-        part: what of the service: `halted`, `workers`, `rules`.
-        words: what is wrong, in a sentence.
+        part: what of the service: `halted`, `workers`, `breaker`.
+        words: what is wrong, in a sentence; of several breakers, budgets or rules, the first one's.
     """
 
     part: str
@@ -45,8 +45,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-_STOPS = ("halted", "workers")
-_FIRST = (*_STOPS, "redis", "rules", "rules file", "subscription", "signature key", "fields")
+_MANY = ("breaker", "budget", "rule")
+_FIRST = ("halted", "workers", "redis", "rules", "rules file", "subscription", "signature key", "fields")
 
 
 def health_of(
@@ -69,9 +69,7 @@ def health_of(
     found = {**degraded, **problems}
     for words in used_up:
         found[f"budget {words}"] = f"used up: {words}"
-    findings = [
-        Finding(part=part, words=_sentence(words)) for part, words in sorted(found.items(), key=_rank)
-    ]
+    findings = _folded(sorted(found.items(), key=_rank))
     if problems:
         return Health(level=Level.STOPPED, headline="Events cannot be taken", findings=findings)
     if halted:
@@ -82,6 +80,18 @@ def health_of(
         some = "One thing needs" if len(findings) == 1 else f"{len(findings)} things need"
         return Health(level=Level.ATTENTION, headline=f"{some} a look", findings=findings)
     return Health(level=Level.GOOD, headline="All is well", findings=[])
+
+
+def _folded(found: Sequence[tuple[str, str]]) -> list[Finding]:
+    """One finding a part: many fields may time out at once, and many rules lack their field."""
+    parts: dict[str, list[str]] = {}
+    for part, words in found:
+        kind = next((one for one in _MANY if part.startswith(f"{one} ")), part)
+        parts.setdefault(kind, []).append(words)
+    return [
+        Finding(part=part, words=_sentence(first) + (f" (and {len(more)} more)" if more else ""))
+        for part, (first, *more) in parts.items()
+    ]
 
 
 def _rank(item: tuple[str, str]) -> tuple[int, str]:

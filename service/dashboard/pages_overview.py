@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.dashboard.reading import Attention, Overview, read_attention, read_overview
+from service.dashboard.activity import read_added
+from service.dashboard.glance import Attention, Overview
+from service.dashboard.reading import read_attention, read_overview
 from service.dashboard.routes import Call, Page
 
 if TYPE_CHECKING:
@@ -43,10 +45,12 @@ async def live_regions(desk: Desk, look: Look) -> Mapping[str, str]:
         redis.RedisError: Redis cannot be asked.
     """
     found = await read_overview(desk)
-    return {
+    regions = {
         f"live-{name}": look.render(f"overview_{name}.html", overview=found, now_ms=found.at_ms)
         for name in REGIONS
     }
+    # the Activity page tells by it how many changes are newer than those it shows
+    return {**regions, "live-added": str(await read_added(desk.redis) or 0)}
 
 
 ROUTES = (

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from service import keys
-from service.charts import fold, minutes
+from service.charts import ended_per_minute, fold, minutes
 from service.costs import METRICS, read_costs, sum_by
-from service.dashboard.health import Health, health_of
+from service.dashboard.glance import Attention, BudgetLine, Money, Overview, Result, Slice, Work
+from service.dashboard.health import health_of
 from service.enrichment import State
 from service.jobs import LIVE_QUEUE
 from service.overview import read_status
 from service.queue_age import oldest_due_ms
 from service.readiness import readiness
-from service.redis_text import raw_hash
+from service.redis_text import raw_hash, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,178 +30,11 @@ RATE_MINUTES = 5
 """The pace that is shown is that of the last whole minutes."""
 
 NEWEST = 12
-LOOKED_AT = 60
-"""Among so many newest facts the newest results are looked for; a result follows one or two other facts."""
+LOOKED_AT = (60, 200, 400)
+"""Among so many newest facts, and then so many before them, the newest results are looked for.
 
-
-class Attention(msgspec.Struct, frozen=True, kw_only=True):
-    """How much waits for a person.
-
-    Attributes:
-        dead_letters: enrichments that ended without an answer, at most.
-        held: enrichments that the burst guard holds.
-        quarantined: signed deliveries that could not be read.
-        breakers: fields that are left alone for now.
-        halted: whether no call leaves at all.
-    """
-
-    dead_letters: int
-    held: int
-    quarantined: int
-    breakers: int
-    halted: bool
-
-    @property
-    def count(self) -> int:
-        """All of them together, for a badge."""
-        return self.dead_letters + self.held + self.quarantined + self.breakers + self.halted
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What is going on at this moment.
-
-    Attributes:
-        calling: calls to Close in flight.
-        planned: enrichments that a worker may take.
-        waiting: enrichments that wait for something: to settle, for the pace, a budget, another rule.
-        queued: jobs by queue.
-        scheduled: jobs for later by queue.
-        workers: how many are alive.
-        oldest_seconds: for how long the oldest live job that could run has waited for a worker.
-    """
-
-    calling: int
-    planned: int
-    waiting: int
-    queued: dict[str, int]
-    scheduled: dict[str, int]
-    workers: int
-    oldest_seconds: float
-
-
-class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """A minute, or several together.
-
-    Attributes:
-        start_seconds: when it began, Unix seconds.
-        outcomes: enrichments that ended, by final state.
-        planned: enrichments planned.
-        events: deliveries by what became of them.
-        paid: calls that Close may have charged for.
-        p50_seconds: in how many seconds half of the live enrichments were filled; null where none was.
-        p95_seconds: the same of 19 in 20.
-    """
-
-    start_seconds: int
-    outcomes: dict[str, int]
-    planned: int
-    events: dict[str, int]
-    paid: int
-    p50_seconds: float | None
-    p95_seconds: float | None
-
-
-class Money(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits of a day.
-
-    Attributes:
-        day: in the time zone of budgets.
-        calls: made.
-        paid: that may have been charged.
-        found: values found.
-        empty: nothing found.
-        skipped: saved, as the field was filled or the rule did not want it.
-        confirmed: saved, as an unclear call had run.
-        duplicates: saved, as the same field was wanted again.
-    """
-
-    day: str
-    calls: int
-    paid: int
-    found: int
-    empty: int
-    skipped: int
-    confirmed: int
-    duplicates: int
-
-    @property
-    def saved(self) -> int:
-        """Calls that were not made."""
-        return self.skipped + self.confirmed + self.duplicates
-
-
-class BudgetLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget as it stands.
-
-    Attributes:
-        words: what it allows, for people.
-        scope: `all`, or `rule:` and the rule's name.
-        period: `day` or `month`.
-        limit: credits that it allows.
-        spent: spent or reserved of them.
-        ends_ms: when the next window begins, Unix milliseconds.
-    """
-
-    words: str
-    scope: str
-    period: str
-    limit: int
-    spent: int
-    ends_ms: int
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One enrichment that has just ended.
-
-    Attributes:
-        id: the enrichment.
-        object_id: the lead or contact.
-        field: the field's name.
-        rule: the rule that planned it; "" where the history does not say.
-        state: how it ended.
-        at_ms: when, Unix milliseconds.
-        value: what the field holds by it now, for people; "" for nothing.
-        reason: why it ended so.
-    """
-
-    id: str
-    object_id: str
-    field: str
-    rule: str
-    state: str
-    at_ms: int
-    value: str
-    reason: str
-
-
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole service at one glance.
-
-    Attributes:
-        at_ms: when it was looked at, Unix milliseconds.
-        health: whether all is well, in words.
-        attention: what waits for a person.
-        work: what is going on.
-        states: enrichments by state, of all that are remembered.
-        minutes: the last hour minute by minute, oldest first; the last one is not over yet.
-        hour: the last hour together.
-        per_minute: enrichments that ended per minute lately.
-        today: credits of today.
-        budgets: as they stand.
-        newest: results, newest first.
-    """
-
-    at_ms: int
-    health: Health
-    attention: Attention
-    work: Work
-    states: dict[str, int]
-    minutes: list[Slice]
-    hour: Slice
-    per_minute: float
-    today: Money
-    budgets: list[BudgetLine]
-    newest: list[Result]
+A result follows one or two other facts; while calls are halted, many that wait come between.
+"""
 
 
 async def read_attention(redis: Redis) -> Attention:
@@ -236,7 +70,6 @@ async def read_overview(desk: Desk) -> Overview:
     budgets = await read_budgets(desk)
     chart = await minutes(redis, minutes=CHART_MINUTES, now=now_ms / 1000)
     oldest_ms = await oldest_due_ms(redis, LIVE_QUEUE, now_ms=now_ms)
-    whole = chart[-RATE_MINUTES - 1 : -1]
     return Overview(
         at_ms=now_ms,
         health=health_of(
@@ -251,7 +84,7 @@ async def read_overview(desk: Desk) -> Overview:
         states=status["states"],
         minutes=[_slice(one) for one in chart],
         hour=_slice(fold(chart, size=len(chart))[0]),
-        per_minute=sum(sum(one.outcomes.values()) for one in whole) / RATE_MINUTES,
+        per_minute=ended_per_minute(chart[-RATE_MINUTES:], now=now_ms / 1000),
         today=await _today(desk, now_ms),
         budgets=budgets,
         newest=await read_newest(desk, most=NEWEST),
@@ -285,11 +118,7 @@ async def read_newest(desk: Desk, *, most: int) -> list[Result]:
     Raises:
         redis.RedisError: Redis cannot be asked.
     """
-    rows = await desk.redis.xrevrange(keys.HISTORY, count=LOOKED_AT)
-    facts: list[dict[str, Any]] = [
-        msgspec.json.decode(raw_hash(fields or {})[b"fact"]) for _, fields in rows or ()
-    ]
-    ended = [fact for fact in facts if State(fact["state"]).final][:most]
+    ended = await _newest_ended(desk.redis, most=most)
     entries = {one.id: one for one in await desk.ledger.entries(sorted({fact["id"] for fact in ended}))}
     found = []
     for fact in ended:
@@ -308,6 +137,20 @@ async def read_newest(desk: Desk, *, most: int) -> list[Result]:
             )
         )
     return found
+
+
+async def _newest_ended(redis: Redis, *, most: int) -> list[dict[str, Any]]:
+    """The newest facts that are results."""
+    ended: list[dict[str, Any]] = []
+    before = "+"
+    for count in LOOKED_AT:
+        rows = await redis.xrevrange(keys.HISTORY, max=before, count=count)
+        facts = (msgspec.json.decode(raw_hash(fields or {})[b"fact"]) for _, fields in rows or ())
+        ended += [fact for fact in facts if State(fact["state"]).final]
+        if not rows or len(ended) >= most:
+            break
+        before = f"({text(rows[-1][0])}"
+    return ended[:most]
 
 
 def value_words(value: Any) -> str:

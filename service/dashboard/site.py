@@ -23,7 +23,7 @@ from service.dashboard.routes import Call, Form, Page, Problem, Refused
 from service.dashboard.visit import Visit, redirect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -169,7 +169,7 @@ class Site:
         if _is_api(request) or request.url.path == "/live":
             return _json(Problem(error=words or explained), status)
         html = self._look.render("error.html", title=title, words=words or explained, status=int(status))
-        return Response(html, status, media_type="text/html", headers=PRIVATE)
+        return Response(html, status, media_type="text/html", headers=_sent_with(status))
 
     def _visit(self, request: Request, visitor: Visitor) -> Visit:
         return Visit(
@@ -300,9 +300,13 @@ _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def _json(body: msgspec.Struct, status: HTTPStatus, **headers: str) -> Response:
-    return Response(
-        msgspec.json.encode(body), status, media_type="application/json", headers={**PRIVATE, **headers}
-    )
+    sent = {**_sent_with(status), **headers}
+    return Response(msgspec.json.encode(body), status, media_type="application/json", headers=sent)
+
+
+def _sent_with(status: HTTPStatus) -> Mapping[str, str]:
+    """The headers of an answer; after a body that was not read to its end, the connection is of no use."""
+    return {**PRIVATE, "connection": "close"} if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else PRIVATE
 
 
 def _is_api(request: Request) -> bool:

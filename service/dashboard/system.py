@@ -10,8 +10,9 @@ import msgspec
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from service import jobs, keys
+from service.dashboard.glance import BudgetLine  # noqa: TC001  msgspec reads the annotations
 from service.dashboard.openapi import package_version
-from service.dashboard.reading import BudgetLine, read_budgets
+from service.dashboard.reading import read_budgets
 from service.metrics_reading import read_snapshot
 from service.redis_health import redis_health
 from service.redis_text import raw_hash, text, texts

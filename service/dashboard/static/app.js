@@ -8,6 +8,12 @@ if (live && "EventSource" in window) {
   const show = (id, html) => {
     const region = document.getElementById(id);
     if (!region) return;
+    if ("added" in region.dataset) {
+      const newer = Number(html) - Number(region.dataset.added);
+      region.hidden = !(newer > 0);
+      region.querySelector("b").textContent = newer;
+      return;
+    }
     // whoever stands in a part with the keyboard, or marks text in it, is not disturbed
     const busy = region.contains(document.activeElement) ||
       (!getSelection().isCollapsed && region.contains(getSelection().anchorNode));
