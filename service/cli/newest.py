@@ -50,7 +50,7 @@ def newest_table(facts: list[dict[str, Any]]) -> Table:
         table.add_row(
             moment(fact["at"])[11:],
             fact["object"][: _SHOWN_ID - 1] + "…",
-            Text(fact["field"]),
+            Text(fact.get("field", "")),
             Text(state.value, style=STATE_STYLES.get(state, "")),
             Text(printable(words)),
         )

@@ -128,7 +128,7 @@ async def read_newest(desk: Desk, *, most: int) -> list[Result]:
             Result(
                 id=fact["id"],
                 object_id=fact["object"],
-                field=fact["field"],
+                field=fact.get("field", ""),
                 rule=entry.rule if entry is not None else "",
                 state=fact["state"],
                 at_ms=fact["at"],
