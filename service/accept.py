@@ -22,6 +22,7 @@ from service.metrics_catalogue import PLANNED
 from service.replicas import TooFewReplicasError, are_enough, ask_replicas
 from service.rules import Action, Priority
 from service.scripts import script_text
+from service.tracing import OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from service.meter import Meter
     from service.planning import PlannedEnrichment
     from service.rules import Burst
+    from service.tracing import Tracing
 
 GRACE_MS = 10 * 60 * 1000
 """How long after it is due a queued entry may stay untouched before the sweeper looks at its job."""
@@ -78,6 +80,7 @@ class Accepter:
         clock: Unix seconds, for those days only.
         wait_replicas: how many replicas must have what was written before it counts as accepted.
         meter: counts what came of each plan; None where nobody counts.
+        tracing: what executions of the plans become part of.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class Accepter:
         clock: Callable[[], float] = time.time,
         wait_replicas: int = 0,
         meter: Meter | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         self._meter = meter
+        self._tracing = tracing
         self._redis = redis
         self._wait_replicas = wait_replicas
         self._zone = zone
@@ -123,7 +128,7 @@ class Accepter:
             entry_id(organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id)
             for item in enrichments
         ]
-        job_ids = [new_job_id(one) for one in ids]
+        job_ids = [new_job_id(one, version=ENTRY_VERSION) for one in ids]
         plan = {
             "event": event.id,
             "action": event.action,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.readiness import readiness
+from service.request_body import read_body
 from service.settings_values import WEBHOOK_PATH
 
 if TYPE_CHECKING:
@@ -121,11 +122,4 @@ async def _read_body(request: Request, most: int) -> bytes | None:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > MOST_LENGTH_DIGITS or int(announced) > most):
         return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return await read_body(request, most=most)

@@ -154,7 +154,7 @@ class DeadLetters:
         for page in _slices(entries):
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for entry in page:
-                    job_id = new_job_id(entry.id)
+                    job_id = new_job_id(entry.id, version=entry.version)
                     wish = {
                         "id": entry.id,
                         "fence": entry.fence,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENTRY_VERSION = 2
-"""Written into every entry. A worker leaves entries of a newer version alone. 2 leaves out what is usual."""
+"""Written into every entry, and into the id of each job that delivers it. A worker leaves newer ones alone.
+
+2 leaves out what is usual.
+"""
 
 SETTLES = "lets the record settle"
 """Why an enrichment waits that has just been planned."""
@@ -97,9 +101,23 @@ def entry_id(*, organization_id: str, object_id: str, field_id: str) -> str:
     return base64.b32encode(digest).decode()[:ENTRY_ID_LENGTH].lower()
 
 
-def new_job_id(of_entry: str) -> str:
-    """A fresh RQ job id for an entry: RQ allows letters, digits, `_` and `-`."""
-    return f"{of_entry}-{secrets.token_hex(5)}"
+_JOB_VERSION = re.compile(r"[a-z2-7]{20}-([0-9]{1,6})-[0-9a-f]+", re.ASCII)
+
+
+def new_job_id(of_entry: str, *, version: int) -> str:
+    """A fresh RQ job id for an entry: RQ allows letters, digits, `_` and `-`.
+
+    Args:
+        of_entry: its id.
+        version: the entry's. In the id it costs no memory, and tells who may take the job before it is taken.
+    """
+    return f"{of_entry}-{version}-{secrets.token_hex(4)}"
+
+
+def job_version(job_id: str) -> int:
+    """The version of the entry that a job delivers; 0 where its id tells none, as those of version 1 do not."""
+    found = _JOB_VERSION.fullmatch(job_id)
+    return int(found[1]) if found else 0
 
 
 def entry_of_job(job_id: str) -> str:
@@ -137,6 +155,7 @@ class Entry:
         lost_ms: by when Redis had lost all it knew, if the record was there then: it may have been in a call.
         value: as Close returned it; None when there is none.
         confidence, reasoning: as Close returned them.
+        trace: where its execution belongs in a tracing system, see `service.tracing.Step.context`; None unless traced.
     """
 
     id: str
@@ -175,6 +194,7 @@ class Entry:
     value: Any = None
     confidence: str | None = None
     reasoning: str | None = None
+    trace: str | None = None
 
     @property
     def cause(self) -> str:
@@ -256,6 +276,7 @@ def decode_entry(of_entry: str, raw: Mapping[bytes, bytes], *, organization_id: 
         value=_value(raw.get(b"value")),
         confidence=text("confidence") or None,
         reasoning=text("reasoning") or None,
+        trace=text("trace") or None,
     )
 
 

@@ -19,7 +19,7 @@ from service.enrichment import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OUR_JOB = re.compile(r"[a-z2-7]{20}-[0-9a-f]{10}", re.ASCII)
+_OUR_JOB = re.compile(r"[a-z2-7]{20}-(?:[0-9]{1,6}-)?[0-9a-f]{8,10}", re.ASCII)
 
 
 class Kind(StrEnum):

@@ -32,8 +32,6 @@ PROBE = "enrich:probe"
 """Lease: at most one trial call in each interval while halted."""
 CONFIRM = "enrich:confirm"
 """String, empty: written before replicas are asked what they have, with `REDIS_WAIT_REPLICAS`."""
-HOUSEKEEPER = "enrich:lease:housekeeper"
-"""Lease: the one worker that does the housekeeping."""
 RECONCILER = "enrich:lease:reconciler"
 """Lease: the one worker that walks Close's event log."""
 RECONCILED = "enrich:reconciled"
@@ -86,6 +84,11 @@ def object_entries(object_id: str) -> str:
 def event(event_id: str) -> str:
     """String: the `date_updated` of an event that may start finished fields again, as last planned."""
     return f"enrich:event:{event_id}"
+
+
+def housekeeper(version: int) -> str:
+    """Lease: the one worker that does the housekeeping, of those that understand entries up to this version."""
+    return f"enrich:lease:housekeeper:{version}"
 
 
 def log_mark(object_type: str, action: str) -> str:

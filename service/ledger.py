@@ -240,7 +240,7 @@ class Ledger:
         if not settlement.state.final:
             raise ValueError(f"an enrichment cannot end as {settlement.state}")
         entry = claim.entry
-        job_id = new_job_id(entry.id)
+        job_id = new_job_id(entry.id, version=entry.version)
         answer = await self._settle(
             keys=[
                 keys.entry(entry.id),
@@ -292,7 +292,7 @@ class Ledger:
             fence: the claim's, or for the sweeper the one it saw.
             charges: what its call was charged to, given back if the postponement says that it did not run.
         """
-        job_id = new_job_id(entry.id)
+        job_id = new_job_id(entry.id, version=entry.version)
         overdue = postponement.overdue_seconds
         wish = {
             "id": entry.id,

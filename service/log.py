@@ -38,7 +38,7 @@ SECRET_KEYS = frozenset(
 """Keys never logged, written with `_` for `-` and in lower case."""
 
 # RQ gives some of its loggers a level of their own unless they have one already
-QUIET_LOGGERS = ("httpcore", "httpx", "rq", "rq.job", "rq.worker", "uvicorn.access")
+QUIET_LOGGERS = ("httpcore", "httpx", "rq", "rq.job", "rq.worker", "urllib3", "uvicorn.access")
 """Libraries that write a line for every request or job, some with a record's id in a URL: warnings only."""
 
 _ROUTED_LOGGERS = (

@@ -18,6 +18,7 @@ from service import settings_values as values
 from service.log import LogFormat, LogLevel
 from service.redis_address import redis_passwords
 from service.settings_values import DashboardDoor, Secret
+from service.tracing import TracingMode
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -151,6 +152,11 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting(name="LOG_FORMAT", help="`json` or `console`; unset, `console` on a terminal, else `json`."),
         Setting(name="LOG_LEVEL", default="info", help="`debug`, `info`, `warning`, `error` or `critical`."),
+        Setting(
+            name="TRACING",
+            default="off",
+            help="`otel` sends spans by OTLP, as the `OTEL_…` variables say; needs `close-enrich[otel]`.",
+        ),
     )
 }
 """Every setting, in the order in which they are explained."""
@@ -186,6 +192,7 @@ class Settings:
         signature_max_age_seconds: None when age is not checked.
         log_format: how lines are written.
         log_level: the least that is written.
+        tracing: where spans go.
         warnings: variables that look like a misspelt setting, one sentence each.
     """
 
@@ -214,6 +221,7 @@ class Settings:
     signature_max_age_seconds: float | None
     log_format: LogFormat
     log_level: LogLevel
+    tracing: TracingMode
     warnings: tuple[str, ...] = ()
 
     def secret_texts(self) -> tuple[str, ...]:
@@ -286,6 +294,7 @@ def load_settings(
         log_format=reader.optional("LOG_FORMAT", values.member(LogFormat))
         or (LogFormat.CONSOLE if terminal else LogFormat.JSON),
         log_level=reader.value("LOG_LEVEL", values.member(LogLevel)),
+        tracing=reader.value("TRACING", values.member(TracingMode)),
         warnings=tuple(str(one) for one in reader.misspelt),
     )
     # a misspelt variable is most likely why another one is missing

@@ -19,7 +19,7 @@ from waiting import wait_until
 from service import jobs, keys
 from service.cli.processes import free_port, request_json
 from service.embedded_redis import EmbeddedRedis
-from service.enrichment import ACTIVE_STATES, decode_entry
+from service.enrichment import ACTIVE_STATES, ENTRY_VERSION, decode_entry
 from service.ledger import Ledger
 from service.redis_client import blocking_redis_client, redis_client
 from service.redis_text import raw_hash, text, texts
@@ -256,7 +256,7 @@ class Stack:
 
     def let_waits_end(self) -> None:
         """Make all that is scheduled due now, as if its time had passed, for any worker to move on."""
-        self.redis.delete(keys.HOUSEKEEPER)
+        self.redis.delete(keys.housekeeper(ENTRY_VERSION))
         for queue in jobs.QUEUES:
             scheduled = texts(self.redis.zrange(jobs.scheduled_key(queue), 0, -1))
             if scheduled:
@@ -266,7 +266,7 @@ class Stack:
         """End the leases of enrichments in hand, and on housekeeping, as if their holder had been silent."""
         for entry in entries:
             self.redis.zadd(keys.ACTIVE, {entry.id: 1.0}, xx=True)
-        self.redis.delete(keys.HOUSEKEEPER)
+        self.redis.delete(keys.housekeeper(ENTRY_VERSION))
 
     # the workers
 

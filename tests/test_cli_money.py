@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -14,8 +13,7 @@ import sys
 import zoneinfo
 
 import pytest
-import redis.asyncio
-from ledger_box import LedgerBox, event, wanted
+from ledger_box import event, wanted
 from stack_parts import PROJECT
 
 from service import jobs, keys
@@ -62,20 +60,6 @@ def cli(redis_url, tmp_path):
                 timeout=60,
                 check=False,
             )
-
-    return run
-
-
-@pytest.fixture
-def ask(redis_url):
-    """Do something with a ledger box between two commands."""
-
-    def run(work):
-        async def with_box():
-            async with redis.asyncio.Redis.from_url(redis_url) as client:
-                return await work(LedgerBox(client))
-
-        return asyncio.run(with_box())
 
     return run
 

@@ -289,7 +289,7 @@ async def test_what_has_changed_since_it_was_looked_at_is_left_alone(box, letter
 
 async def test_the_same_wish_once_more_changes_nothing(box, letters, monkeypatch):
     seen = await ended(box, 1)
-    monkeypatch.setattr(dead_letters, "new_job_id", lambda of_entry: f"{of_entry}-{'a' * 10}")
+    monkeypatch.setattr(dead_letters, "new_job_id", lambda of_entry, **_: f"{of_entry}-{'a' * 10}")
     assert [await letters.retry([seen]), await letters.retry([seen])] == [1, 1]
     assert await box.queued(jobs.BULK_QUEUE) == [f"{seen.id}-{'a' * 10}"]
 

@@ -122,8 +122,8 @@ async def test_one_housekeeper_at_a_time_has_the_lease(box, keeper, other):
     assert await keeper._lease.take()
     assert await keeper._lease.take()
     assert not await other._lease.take()
-    assert 0 < await box.redis.ttl(keys.HOUSEKEEPER) <= LEASE_SECONDS
-    await box.redis.delete(keys.HOUSEKEEPER)
+    assert 0 < await box.redis.ttl(keys.housekeeper(ENTRY_VERSION)) <= LEASE_SECONDS
+    await box.redis.delete(keys.housekeeper(ENTRY_VERSION))
     assert await other._lease.take()
     assert not await keeper._lease.take()
 

@@ -278,7 +278,7 @@ async def test_what_an_earlier_run_found_does_not_stay_with_a_later_one(box):
 
 
 async def test_an_entry_that_runs_once_more_has_a_job_and_a_story(box, monkeypatch):
-    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry: f"{of_entry}-same")
+    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry, **_: f"{of_entry}-same")
     item = wanted(mode=Mode.OVERWRITE, reopens=True)
     await box.accept(event(), item)
     claim = await box.calling(id_of())
@@ -367,7 +367,7 @@ async def test_failures_are_forgotten_with_the_end(box):
 
 
 async def test_who_puts_back_again_because_the_answer_was_lost_changes_nothing(box, monkeypatch):
-    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry: f"{of_entry}-same")
+    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry, **_: f"{of_entry}-same")
     claim = await box.calling((await box.plan()).id)
     assert await box.postpone(claim, uncalled=True, failed=True)
     once = await box.entry(claim.entry.id)

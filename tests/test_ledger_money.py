@@ -50,7 +50,7 @@ async def spent(box, *names):
 @pytest.fixture
 def _same_job(monkeypatch):
     """A script that is asked once more, because its answer was lost, is asked about the same job."""
-    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry: f"{of_entry}-same")
+    monkeypatch.setattr("service.ledger.new_job_id", lambda of_entry, **_: f"{of_entry}-same")
 
 
 # Budgets

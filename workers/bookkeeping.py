@@ -7,6 +7,7 @@ module blocks and runs in threads.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from service import jobs, keys
-from service.enrichment import entry_of_job
+from service.enrichment import ENTRY_VERSION, entry_of_job, job_version
 from service.jobs import ALLOWED_FUNCTIONS, EnrichmentJob
 from service.ledger import LEASE_MS
 from service.redis_text import text
@@ -37,6 +38,16 @@ EXECUTION_TTL_SECONDS = 90
 IDLE_WAIT_SECONDS = 1.0
 BULK_FULL_WAIT_SECONDS = 0.05
 """The same while bulk jobs may not be taken, as they hold all their places or have just been taken."""
+NEWER_WAIT_SECONDS = 0.5
+"""The same while live jobs of a newer release are in line, since Redis cannot wait for one behind them."""
+
+NEWER_ENTRY_SECONDS = 5.0
+"""When a job is offered again whose entry turned out to be a newer release's."""
+
+MOST_NEWER = 500
+"""So many jobs of a newer release are looked past for one that this worker can run."""
+TURN_EVERY_SECONDS = 10.0
+"""How often so many may be moved to the end of their queue. In between, it is their own workers' turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +61,17 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one visit to the queues brought; `halted` when it was not allowed to take anything."""
+    """What one visit to the queues brought.
+
+    Attributes:
+        taken: jobs to run.
+        halted: it was not allowed to take anything.
+        newer: how many jobs of a newer release it has seen, and left to that.
+    """
 
     taken: tuple[Taken, ...] = ()
     halted: bool = False
+    newer: int = 0
 
 
 class Bookkeeper:
@@ -67,6 +85,7 @@ class Bookkeeper:
         self._pop_keys = [keys.HALT]
         for queue in jobs.QUEUES:
             self._pop_keys += [jobs.queue_key(queue), jobs.intermediate_key(queue)]
+        self._turn_due_at = 0.0
 
     def take(self, most: int, *, wait: bool, despite_halt: bool = False, kept_free: int = 0) -> Batch:
         """Take up to `most` jobs, live ones before bulk ones.
@@ -77,15 +96,25 @@ class Bookkeeper:
             despite_halt: take jobs although all calls are halted, for a trial.
             kept_free: how many of the places only live jobs may take.
         """
-        answer = self._pop(keys=self._pop_keys, args=[most, int(despite_halt), kept_free])
+        turn = time.monotonic() >= self._turn_due_at
+        answer = self._pop(
+            keys=self._pop_keys,
+            args=[most, int(despite_halt), kept_free, ENTRY_VERSION, MOST_NEWER, int(turn)],
+        )
         if answer[0] == b"halted":
             return Batch(halted=True)
+        _, *ids_of_queues, newer_live, newer_bulk = answer
+        if turn and MOST_NEWER in (newer_live, newer_bulk):
+            self._turn_due_at = time.monotonic() + TURN_EVERY_SECONDS
         found = [
             (queue, job_id.decode())
-            for queue, ids in zip(jobs.QUEUES, answer[1:], strict=True)
+            for queue, ids in zip(jobs.QUEUES, ids_of_queues, strict=True)
             for job_id in ids
         ]
-        if not found and wait:
+        newer = newer_live + newer_bulk
+        if not found and wait and newer_live:
+            time.sleep(NEWER_WAIT_SECONDS)
+        elif not found and wait:
             live = jobs.LIVE_QUEUE
             seconds = IDLE_WAIT_SECONDS if most > kept_free else BULK_FULL_WAIT_SECONDS
             job_id = self._redis.blmove(
@@ -93,9 +122,19 @@ class Bookkeeper:
                 jobs.intermediate_key(live),
                 seconds,  # type: ignore[arg-type]  # Redis takes fractions, which redis-py's types do not know
             )
-            if job_id is not None:
+            if job_id is not None and job_version(text(job_id)) > ENTRY_VERSION:
+                self._put_back_first(live, text(job_id))
+                newer += 1
+            elif job_id is not None:
                 found = [(live, text(job_id))]
-        return Batch(taken=self._start(found)) if found else Batch()
+        return Batch(taken=self._start(found) if found else (), newer=newer)
+
+    def _put_back_first(self, queue: str, job_id: str) -> None:
+        """Return what a newer release's worker must have: one that waits gets it at once."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.lrem(jobs.intermediate_key(queue), 1, job_id)
+            pipeline.lpush(jobs.queue_key(queue), job_id)
+            pipeline.execute()
 
     def _start(self, found: Sequence[tuple[str, str]]) -> tuple[Taken, ...]:
         with self._redis.pipeline(transaction=False) as pipeline:
@@ -166,6 +205,15 @@ class Bookkeeper:
             one.execution.delete(job=one.job, pipeline=pipeline)
             one.job.set_status(JobStatus.QUEUED, pipeline=pipeline)
             pipeline.lpush(jobs.queue_key(one.job.origin), one.job.id)
+            pipeline.execute()
+
+    def leave(self, one: Taken) -> None:
+        """Put a job back whose entry is a newer release's although its id did not say so: soon another look."""
+        with self._redis.pipeline() as pipeline:
+            one.execution.delete(job=one.job, pipeline=pipeline)
+            one.job.set_status(JobStatus.SCHEDULED, pipeline=pipeline)
+            due = now().timestamp() + NEWER_ENTRY_SECONDS
+            pipeline.zadd(jobs.scheduled_key(one.job.origin), {one.job.id: due})
             pipeline.execute()
 
     def fail(self, one: Taken, explanation: str) -> None:

@@ -7,6 +7,7 @@ Only the sequence is here. What follows from what is decided in `workers.preflig
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -31,7 +32,18 @@ if TYPE_CHECKING:
 MOST_INTERNAL_ERRORS = 10
 
 
-async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False) -> bool:
+class Went(Enum):
+    """What became of a job, for whoever has to return it to RQ."""
+
+    THROUGH = "through"
+    """It has done what there was to do for it."""
+    REFUSED = "refused"
+    """Redis did not let the enrichment be taken in hand: the job must go back to its queue."""
+    NEWER = "newer"
+    """The enrichment is for workers of a newer release: the job must be kept for them."""
+
+
+async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False) -> Went:
     """Run one job to its end: afterwards the enrichment is final, put back, or somebody else's.
 
     Args:
@@ -39,9 +51,6 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         tools: what to work with.
         holder: names this execution, and no other.
         trial: ask Close although calls are halted, to find out whether they must still be.
-
-    Returns:
-        False where Redis did not let the enrichment be taken in hand: the job must go back to its queue.
 
     Raises:
         asyncio.CancelledError: the worker stops. The enrichment has been put back, as ambiguous where Close
@@ -53,10 +62,12 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         claim = await tools.ledger.begin(job_id, entry_of_job(job_id), holder=holder)
     except RedisError as error:
         tools.log.warning("handed back", job=job_id, error=type(error).__name__)
-        return False
+        return Went.REFUSED
+    if claim == NotClaimed("newer"):
+        return Went.NEWER
     if isinstance(claim, NotClaimed):
         tools.log.info("job is not needed", job=job_id, why=claim.why)
-        return True
+        return Went.THROUGH
     tools.hands.take(claim)
     progress = Progress(trial=trial)
     try:
@@ -71,7 +82,7 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         await _put_back_after_error(claim, tools, progress, error)
     finally:
         tools.hands.drop(claim)
-    return True
+    return Went.THROUGH
 
 
 async def _work(claim: Claim, tools: Tools, progress: Progress) -> None:

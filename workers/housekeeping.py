@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from service import jobs, keys
-from service.enrichment import ENTRY_VERSION, State
-from service.redis_text import texts
+from service.enrichment import ENTRY_VERSION, USUAL_QUEUE, State
+from service.redis_text import text, texts
 from service.scripts import script_text
 from service.since import note_since
 from service.transitions import Postponement
@@ -38,14 +38,19 @@ STUCK_SECONDS = 10.0
 
 
 class Housekeeper:
-    """Keeps queues and ledger moving. Every worker runs one; the lease lets one at a time act."""
+    """Keeps queues and ledger moving. Every worker runs one; the lease lets one at a time act.
+
+    While two releases run side by side, one of each does: an older one cannot judge a newer one's entries.
+    """
 
     def __init__(
         self, ledger: Ledger, *, worker: str, clock: Callable[[], float], log: FilteringBoundLogger
     ) -> None:
         self._ledger = ledger
         self._redis: Redis = ledger.redis
-        self._lease = Lease(self._redis, key=keys.HOUSEKEEPER, owner=worker, seconds=LEASE_SECONDS)
+        self._lease = Lease(
+            self._redis, key=keys.housekeeper(ENTRY_VERSION), owner=worker, seconds=LEASE_SECONDS
+        )
         self._clock = clock
         self._log = log
         self._restore = self._redis.register_script(script_text("restore", package="workers"))
@@ -122,28 +127,43 @@ class Housekeeper:
         """Put back what nobody works on although it is due; how many entries that were.
 
         An entry in hand is overdue when its lease has run out; one in a queue, long after it was due and only
-        if its job is gone. What cannot be read, or was written by a newer release, is left to others.
+        if its job is gone. What cannot be read is left to others, and so is what a newer release has written:
+        it stays overdue, for that release's housekeeper.
         """
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
-        overdue = await self._redis.zrangebyscore(keys.ACTIVE, "-inf", now_ms, start=0, num=MOST_AT_ONCE)
-        put_back = 0
-        for of_entry in texts(overdue):
-            entry = await self._readable(of_entry)
-            if entry is None or (not entry.holder and await self._has_job(entry)):
-                await self._ledger.look_later(of_entry)
-            else:
-                put_back += await self._put_back(entry)
-        return put_back
+        put_back, left = 0, 0
+        while True:
+            overdue = texts(
+                await self._redis.zrangebyscore(keys.ACTIVE, "-inf", now_ms, start=left, num=MOST_AT_ONCE)
+            )
+            left_of_these = 0
+            for of_entry in overdue:
+                version, holder, job_id, queue = await self._delivery(of_entry)
+                if not holder and await self._has_job(job_id, queue):
+                    await self._ledger.look_later(of_entry)
+                elif version > ENTRY_VERSION:
+                    left_of_these += 1
+                elif (entry := await self._readable(of_entry)) is None:
+                    await self._ledger.look_later(of_entry)
+                else:
+                    put_back += await self._put_back(entry)
+            left += left_of_these
+            if left_of_these < MOST_AT_ONCE:
+                return put_back
+
+    async def _delivery(self, of_entry: str) -> tuple[int, str, str, str]:
+        """What tells whether an entry is on its way, in any release: version, holder, job and queue."""
+        raw = await self._redis.hmget(keys.entry(of_entry), ["v", "holder", "job", "queue"])
+        version, holder, job_id, queue = (text(one or b"") for one in raw)
+        return int(version) if version.isdecimal() else 0, holder, job_id, queue or USUAL_QUEUE
 
     async def _readable(self, of_entry: str) -> Entry | None:
-        """An entry that this release understands, or None."""
         try:
-            entry = await self._ledger.entry(of_entry)
+            return await self._ledger.entry(of_entry)
         except ValueError as error:
             self._log.warning("cannot read an entry", enrichment=of_entry, error=str(error))
             return None
-        return entry if entry is not None and entry.version <= ENTRY_VERSION else None
 
     async def _put_back(self, entry: Entry) -> bool:
         calling = entry.state is State.CALLING
@@ -158,9 +178,8 @@ class Housekeeper:
             self._log.warning("rescued", enrichment=entry.id, rule=entry.rule, calling=calling)
         return rescued
 
-    async def _has_job(self, entry: Entry) -> bool:
-        """Whether its job is where some worker will take it from."""
-        job_id, queue = entry.job_id, entry.queue
+    async def _has_job(self, job_id: str, queue: str) -> bool:
+        """Whether a job is where some worker will take it from."""
         async with self._redis.pipeline() as pipeline:
             pipeline.exists(jobs.job_key(job_id))
             pipeline.zscore(jobs.scheduled_key(queue), job_id)

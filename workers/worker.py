@@ -19,10 +19,11 @@ from redis.exceptions import RedisError
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
+from service.enrichment import ENTRY_VERSION
 from service.jobs import BULK_QUEUE, QUEUES, EnrichmentJob
 from service.tasks import cancel_all
 from workers.bookkeeping import Batch, Bookkeeper, Taken
-from workers.enrich import enrich
+from workers.enrich import Went, enrich
 from workers.share import kept_for_live
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ BULK_EVERY_SECONDS = 0.05
 """Bulk jobs are taken a batch at a time; in between, a live one that comes is taken at once."""
 PUT_BACK_SECONDS = 5.0
 """How long putting work back may take when the grace is over, before it is left to the sweeper."""
+TELL_OF_NEWER_EVERY_SECONDS = 60.0
+"""How often it is logged that a newer release's jobs are in line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
     taken: Taken
-    begun: bool
+    went: Went
 
 
 class EnrichmentWorker(BaseWorker):
@@ -87,11 +90,12 @@ class EnrichmentWorker(BaseWorker):
         self._grace_seconds = grace_seconds
         self._books = Bookkeeper(self, connection)
         self._commands: PubSubWorkerThread | None = None
-        self._running: dict[asyncio.Task[bool], Taken] = {}
+        self._running: dict[asyncio.Task[Went], Taken] = {}
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._ended: asyncio.Queue[_Ended] = asyncio.Queue()
         self._bulk_due_at = 0.0
+        self._tell_of_newer_at = 0.0
 
     @property
     def connection_timeout(self) -> int:
@@ -159,13 +163,16 @@ class EnrichmentWorker(BaseWorker):
                     batch = await self._take(executor, 1, despite_halt=True)
                     if not batch.taken:
                         await tools.ledger.brakes.try_soon()
+                        await self._first_of(asyncio.sleep(HALTED_PAUSE_SECONDS))
             except RedisError as error:
                 tools.log.warning("waits for Redis", error=type(error).__name__)
                 await self._first_of(asyncio.sleep(REDIS_PAUSE_SECONDS))
                 continue
+            if batch.newer:
+                self._tell_of_newer(tools, seen=batch.newer)
             for one in batch.taken:
                 if self._stopping.is_set():
-                    self._ended.put_nowait(_Ended(one, begun=False))
+                    self._ended.put_nowait(_Ended(one, Went.REFUSED))
                 else:
                     self._start(one, tools, trial=trial)
 
@@ -198,23 +205,31 @@ class EnrichmentWorker(BaseWorker):
         self._running[task] = one
         task.add_done_callback(self._forget)
 
-    def _forget(self, task: asyncio.Task[bool]) -> None:
+    def _tell_of_newer(self, tools: Tools, *, seen: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._tell_of_newer_at:
+            self._tell_of_newer_at = now + TELL_OF_NEWER_EVERY_SECONDS
+            tools.log.warning("left to workers of a newer release", seen=seen, own_version=ENTRY_VERSION)
+
+    def _forget(self, task: asyncio.Task[Went]) -> None:
         one = self._running.pop(task)
         # a cancelled one has put its enrichment back or lost it: its job, handed back, finds nothing to do
-        begun = not task.cancelled() and task.result()
-        self._ended.put_nowait(_Ended(one, begun=begun))
+        went = Went.REFUSED if task.cancelled() else task.result()
+        self._ended.put_nowait(_Ended(one, went))
         self._room.set()
 
-    async def _run(self, one: Taken, tools: Tools, *, trial: bool) -> bool:
-        """Run one job; False where it could not even be taken in hand and must go back to its queue."""
+    async def _run(self, one: Taken, tools: Tools, *, trial: bool) -> Went:
         if one.error is not None:
-            return True
+            return Went.THROUGH
         holder = f"{tools.worker}/{one.execution.id}"
         try:
-            return await enrich(one.job.id, tools, holder=holder, trial=trial)
+            went = await enrich(one.job.id, tools, holder=holder, trial=trial)
         except Exception:
             tools.log.exception("job failed; the sweeper will find its entry", job=one.job.id)
-            return True
+            return Went.THROUGH
+        if went is Went.NEWER:
+            self._tell_of_newer(tools, seen=1)
+        return went
 
     async def _finish_forever(self, executor: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -234,12 +249,15 @@ class EnrichmentWorker(BaseWorker):
                 self._ended.task_done()
 
     def _finish(self, done: list[_Ended]) -> None:
-        self._books.finish([one.taken for one in done if one.taken.error is None and one.begun])
+        through = [one for one in done if one.went is Went.THROUGH]
+        self._books.finish([one.taken for one in through if one.taken.error is None])
         for one in done:
             if one.taken.error is not None:
                 self._books.fail(one.taken, one.taken.error)
-            elif not one.begun:
+            elif one.went is Went.REFUSED:
                 self._books.hand_back(one.taken)
+            elif one.went is Went.NEWER:
+                self._books.leave(one.taken)
 
     async def _beat(self, tools: Tools) -> None:
         """Keep leases alive, whatever RQ's bookkeeping waits for; let go of what others have taken over."""

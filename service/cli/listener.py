@@ -19,6 +19,7 @@ from service.cli.signing_keys import signing_keys_or_exit
 from service.cli.start import give_up, settings_or_exit
 from service.event import Unparseable, parse_event
 from service.problem import printable
+from service.request_body import read_body
 from service.signature import Refused, verify
 
 if TYPE_CHECKING:
@@ -88,18 +89,16 @@ def listening_app(
     """
 
     async def receive(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most_bytes:
-                return JSONResponse({"error": "too large"}, 413, headers={"connection": "close"})
+        body = await read_body(request, most=most_bytes)
+        if body is None:
+            return JSONResponse({"error": "too large"}, 413, headers={"connection": "close"})
         verdict = verify(
-            headers=request.scope["headers"], body=bytes(body), keys=keys, now=clock(), max_age_seconds=None
+            headers=request.scope["headers"], body=body, keys=keys, now=clock(), max_age_seconds=None
         )
         if isinstance(verdict, Refused):
             click.echo(f"refused: {verdict.reason}", err=True)
             return JSONResponse({"error": verdict.reason}, 401)
-        take(bytes(body), parse_event(bytes(body)), verdict.age_seconds)
+        take(body, parse_event(body), verdict.age_seconds)
         return JSONResponse({"status": "printed"})
 
     return Starlette(routes=[Route("/{path:path}", receive, methods=["POST"])])

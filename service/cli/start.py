@@ -9,6 +9,7 @@ import click
 
 from service.log import configure_logging
 from service.settings import Settings, load_settings
+from service.tracing import TracingMode, tracing_is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ def settings_or_exit(*needs: str) -> Settings:
     if not isinstance(settings, Settings):
         lines = [f"  {problem}" for problem in settings]
         give_up("\n".join(["These settings need attention:", *lines]))
+    if settings.tracing is TracingMode.OTEL and not tracing_is_installed():
+        give_up("TRACING: otel needs packages that are not installed: pip install 'close-enrich[otel]'")
     configure_logging(
         log_format=settings.log_format, level=settings.log_level, secrets=settings.secret_texts()
     )

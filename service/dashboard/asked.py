@@ -10,7 +10,6 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.requests import Request
 
 MOST_BODY_BYTES = 64 * 1024
 """Of a form; a JSON body may be as large as a delivery, for an event that is to be explained."""
@@ -20,18 +19,6 @@ MOST_FIELDS = 50
 
 class AskedWrong(Exception):  # noqa: N818  an answer 400 for people, no failure of ours
     """What was asked cannot be read; the message says what was expected where."""
-
-
-async def read_body(request: Request, *, most: int) -> bytes | None:
-    """The body; None as soon as it is longer than allowed."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def form_fields(body: bytes) -> dict[str, str]:

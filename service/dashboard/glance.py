@@ -74,13 +74,12 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     p95_seconds: float | None
 
 
-class Money(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits of a day.
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What some work did and cost.
 
     Attributes:
-        day: in the time zone of budgets.
         calls: made.
-        paid: that may have been charged.
+        paid: that may have been charged: credits.
         found: values found.
         empty: nothing found.
         skipped: saved, as the field was filled or the rule did not want it.
@@ -88,7 +87,6 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
         duplicates: saved, as the same field was wanted again.
     """
 
-    day: str
     calls: int
     paid: int
     found: int
@@ -101,6 +99,22 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     def saved(self) -> int:
         """Calls that were not made."""
         return self.skipped + self.confirmed + self.duplicates
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of answers with a value; None where there was none."""
+        answered = self.found + self.confirmed + self.empty
+        return (self.found + self.confirmed) / answered if answered else None
+
+
+class Money(Costs, frozen=True, kw_only=True):
+    """Credits of a day.
+
+    Attributes:
+        day: in the time zone of budgets.
+    """
+
+    day: str
 
 
 class BudgetLine(msgspec.Struct, frozen=True, kw_only=True):

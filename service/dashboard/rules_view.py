@@ -9,7 +9,7 @@ import msgspec
 
 from service import keys
 from service.costs import METRICS, read_costs, sum_by
-from service.dashboard.glance import BudgetLine  # noqa: TC001  msgspec reads the annotations
+from service.dashboard.glance import BudgetLine, Costs
 from service.dashboard.reading import read_budgets
 from service.durations import format_duration
 from service.metrics_catalogue import DONE, decode_series
@@ -27,39 +27,6 @@ if TYPE_CHECKING:
     from service.rules import Rule, Trigger
 
 DAYS = 30
-
-
-class RuleCost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule did and cost in some days.
-
-    Attributes:
-        calls: made.
-        paid: that may have been charged: credits.
-        found: values found.
-        empty: nothing found.
-        skipped: saved, as the field was filled or the rule did not want it.
-        confirmed: saved, as an unclear call had run.
-        duplicates: saved, as the same field was wanted again.
-    """
-
-    calls: int
-    paid: int
-    found: int
-    empty: int
-    skipped: int
-    confirmed: int
-    duplicates: int
-
-    @property
-    def saved(self) -> int:
-        """Calls that were not made."""
-        return self.skipped + self.confirmed + self.duplicates
-
-    @property
-    def hit_rate(self) -> float | None:
-        """The share of answers with a value; None where there was none."""
-        answered = self.found + self.confirmed + self.empty
-        return (self.found + self.confirmed) / answered if answered else None
 
 
 class FieldPause(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +80,7 @@ class RuleLine(msgspec.Struct, frozen=True, kw_only=True):
     sample: float
     enabled: bool
     problem: str
-    cost: RuleCost
+    cost: Costs
     outcomes: dict[str, int]
     budgets: list[BudgetLine]
     pause: FieldPause | None
@@ -213,7 +180,7 @@ def _line(
         sample=rule.sample,
         enabled=rule.enabled,
         problem=problem,
-        cost=RuleCost(**{metric: counts.get(metric, 0) for metric in METRICS}),
+        cost=Costs(**{metric: counts.get(metric, 0) for metric in METRICS}),
         outcomes=dict(outcomes),
         budgets=budgets,
         pause=None if breaker is None else FieldPause(timeouts=breaker.timeouts, until_ms=breaker.until_ms),

@@ -7,7 +7,7 @@
 --       then for each item: entry, rq job, entries of the object
 -- ARGV  1 JSON { event, action, began_ms (nobody can have called for the record before, or 0), unsure_ms (how long a call
 --                from before a loss may run), stamp, iso, org, ttl, grace_ms, live, bulk, version,
---                burst = { most, within_ms } or nil,
+--                burst = { most, within_ms } or nil, trace (what the executions are part of) or nil,
 --                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
 --       2.. the RQ job template, field and value in turn
 -- Returns for each item: "planned" | "reopened" | "again" (will run once more when what is under way has ended)
@@ -74,6 +74,7 @@ local function facts_of(item, to, why)
   note('action', plan.action, 'created')
   note('reason', why, '')
   note('judged', item.judged and 1 or 0, 0)
+  note('trace', plan.trace, nil)
   note('due_ms', whole(now + item.delay_ms), whole(now))
   return facts
 end
@@ -92,7 +93,7 @@ for i, item in ipairs(plan.items) do
     if reopen then
       redis.call('HDEL', entry, 'value', 'confidence', 'reasoning', 'before', 'ambiguous', 'called_ms', 'ended_ms',
                  'unreachable_ms', 'failures', 'again', 'org', 'type', 'lead', 'action', 'mode', 'queue', 'reason',
-                 'attempts', 'judged', 'due_ms', 'changed_ms')
+                 'attempts', 'judged', 'due_ms', 'changed_ms', 'trace')
       redis.call('PERSIST', entry)
       redis.call('ZREM', KEYS[13], item.id)
     end

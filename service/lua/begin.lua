@@ -10,8 +10,9 @@ local now = now_ms()
 local found = redis.call('HMGET', KEYS[1], 'state', 'job', 'holder', 'v', 'fence')
 local state = found[1]
 if not state then return { 'missing' } end
+if found[2] ~= ARGV[1] then return { 'stale' } end
 if tonumber(found[4]) > tonumber(ARGV[5]) then return { 'newer' } end
-if FINAL[state] or found[2] ~= ARGV[1] then return { 'stale' } end
+if FINAL[state] then return { 'stale' } end
 if found[3] == ARGV[3] then
   return { 'taken', tonumber(redis.call('HGET', KEYS[1], 'fence')), redis.call('HGETALL', KEYS[1]),
            redis.call('GET', KEYS[3]) }

@@ -62,6 +62,7 @@ else
   redis.call('HDEL', KEYS[1], 'ambiguous', 'before')
 end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[6], ARGV[1], '') -- a release of version 1 kept it elsewhere
 redis.call('EXPIRE', KEYS[6], ARGV[5])
 count(KEYS[3], found[1], ARGV[3])
 return 'settled'
