@@ -109,7 +109,8 @@ def test_a_budget_may_drop_what_it_has_no_credit_for(tmp_path):
 
 
 def test_a_person_halts_all_workers_within_two_seconds_over_a_restart_of_redis_until_resumed(tmp_path):
-    with running(tmp_path, rules=rules_for(*SIX_FIELDS), workers=3) as stack:
+    # at this pace there is work for nine seconds, however slow the machine is to halt it
+    with running(tmp_path, rules=rules_for(*SIX_FIELDS), workers=3, MAX_CALLS_PER_SECOND=20) as stack:
         plan(stack, leads=30, rules=len(SIX_FIELDS))
         stack.wait(lambda: stack.world.calls.requests > 10)
         assert stack.ask(lambda ledger: ledger.brakes.halt(reason="stop", kind=PERSON))
