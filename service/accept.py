@@ -124,6 +124,19 @@ class Accepter:
         Raises:
             StoreUnavailableError: Redis did not confirm. Trying again is safe.
         """
+        with self._tracing.step("accept") as step:
+            step.note({"event.id": event.id, "event.enrichments": len(enrichments)})
+            return await self._accept(event, enrichments, bulk=bulk, burst=burst, trace=step.context)
+
+    async def _accept(
+        self,
+        event: Event,
+        enrichments: Sequence[PlannedEnrichment],
+        *,
+        bulk: bool,
+        burst: Burst | None,
+        trace: str,
+    ) -> list[Accepted]:
         ids = [
             entry_id(organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id)
             for item in enrichments
@@ -143,6 +156,7 @@ class Accepter:
             "bulk": jobs.BULK_QUEUE,
             "version": ENTRY_VERSION,
             **({} if burst is None else {"burst": _guard(burst)}),
+            **({"trace": trace} if trace else {}),
             "items": [
                 {
                     "id": one,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service import keys
 from service.redis_text import raw_hash, texts
-from service.scripts import script_text
+from service.scripts import Script, script_text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -71,8 +71,8 @@ class Brakes:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._halt = redis.register_script(script_text("halt"))
-        self._resume = redis.register_script(script_text("resume"))
+        self._halt = Script(redis, script_text("halt"))
+        self._resume = Script(redis, script_text("resume"))
 
     async def park(self, group: str, *, seconds: float) -> None:
         """Let no call of an endpoint group leave for so long; a longer parking stays."""

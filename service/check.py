@@ -15,7 +15,7 @@ from service.check_jobs import check_jobs, executions_key, job_places
 from service.enrichment import State
 from service.findings import HOPELESS, EntryFacts, Kind, Report, entry_problem, wrong_counts
 from service.redis_text import text, texts
-from service.scripts import script_text
+from service.scripts import Script, script_text
 from service.transitions import Postponement
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Check:
         self._redis: Redis = ledger.redis
         self._repair = repair
         self._read_back_seconds = read_back_seconds
-        self._reindex = ledger.redis.register_script(script_text("reindex"))
+        self._reindex = Script(ledger.redis, script_text("reindex"))
         self._report = Report()
 
     async def run(self) -> Report:

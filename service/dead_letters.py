@@ -22,7 +22,7 @@ from service.enrichment import (
     new_job_id,
 )
 from service.redis_text import raw_hash, text
-from service.scripts import script_text
+from service.scripts import Script, script_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -49,8 +49,8 @@ class DeadLetters:
     def __init__(self, ledger: Ledger) -> None:
         self._redis: Redis = ledger.redis
         self._template = jobs.job_template(ledger.redis)
-        self._retry = ledger.redis.register_script(script_text("retry"))
-        self._drop = ledger.redis.register_script(script_text("drop"))
+        self._retry = Script(ledger.redis, script_text("retry"))
+        self._drop = Script(ledger.redis, script_text("drop"))
 
     async def count(self) -> int:
         """How many there are at most: those that have expired since are counted until somebody meets them."""
@@ -152,37 +152,34 @@ class DeadLetters:
         iso = jobs.stamp()
         done = 0
         for page in _slices(entries):
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry in page:
-                    job_id = new_job_id(entry.id, version=entry.version)
-                    wish = {
-                        "id": entry.id,
-                        "fence": entry.fence,
-                        "job": job_id,
-                        "reason": RETRIED,
-                        "ttl": RETENTION_SECONDS,
-                        "grace_ms": GRACE_MS,
-                        "iso": iso,
-                        "origin": jobs.BULK_QUEUE,
-                    }
-                    await self._retry(
-                        keys=[
-                            keys.entry(entry.id),
-                            keys.ACTIVE,
-                            keys.COUNTS,
-                            keys.HISTORY,
-                            keys.story(entry.id),
-                            jobs.job_key(job_id),
-                            jobs.ALL_QUEUES_KEY,
-                            jobs.queue_key(jobs.BULK_QUEUE),
-                            jobs.scheduled_key(jobs.BULK_QUEUE),
-                            keys.ATTENTION,
-                            keys.object_entries(entry.object_id),
-                        ],
-                        args=[msgspec.json.encode(wish), *self._template],
-                        client=pipeline,
-                    )
-                done += (await pipeline.execute()).count(b"retried")
+            steps = []
+            for entry in page:
+                job_id = new_job_id(entry.id, version=entry.version)
+                wish = {
+                    "id": entry.id,
+                    "fence": entry.fence,
+                    "job": job_id,
+                    "reason": RETRIED,
+                    "ttl": RETENTION_SECONDS,
+                    "grace_ms": GRACE_MS,
+                    "iso": iso,
+                    "origin": jobs.BULK_QUEUE,
+                }
+                script_keys = [
+                    keys.entry(entry.id),
+                    keys.ACTIVE,
+                    keys.COUNTS,
+                    keys.HISTORY,
+                    keys.story(entry.id),
+                    jobs.job_key(job_id),
+                    jobs.ALL_QUEUES_KEY,
+                    jobs.queue_key(jobs.BULK_QUEUE),
+                    jobs.scheduled_key(jobs.BULK_QUEUE),
+                    keys.ATTENTION,
+                    keys.object_entries(entry.object_id),
+                ]
+                steps.append((script_keys, [msgspec.json.encode(wish), *self._template]))
+            done += (await self._retry.several(steps)).count(b"retried")
         return done
 
     async def drop(self, entries: Sequence[Entry]) -> int:
@@ -192,19 +189,14 @@ class DeadLetters:
         """
         done = 0
         for page in _slices(entries):
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry in page:
-                    await self._drop(
-                        keys=[
-                            keys.entry(entry.id),
-                            keys.ATTENTION,
-                            keys.HISTORY,
-                            keys.story(entry.id),
-                        ],
-                        args=[entry.id, entry.fence, DROPPED, RETENTION_SECONDS],
-                        client=pipeline,
-                    )
-                done += (await pipeline.execute()).count(b"dropped")
+            steps = [
+                (
+                    [keys.entry(entry.id), keys.ATTENTION, keys.HISTORY, keys.story(entry.id)],
+                    [entry.id, entry.fence, DROPPED, RETENTION_SECONDS],
+                )
+                for entry in page
+            ]
+            done += (await self._drop.several(steps)).count(b"dropped")
         return done
 
     async def all_wanted(

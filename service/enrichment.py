@@ -115,7 +115,7 @@ def new_job_id(of_entry: str, *, version: int) -> str:
 
 
 def job_version(job_id: str) -> int:
-    """The version of the entry that a job delivers; 0 where its id tells none, as those of version 1 do not."""
+    """The version of the entry that a job delivers; 0 where its id, as in version 1, tells none."""
     found = _JOB_VERSION.fullmatch(job_id)
     return int(found[1]) if found else 0
 
@@ -155,7 +155,7 @@ class Entry:
         lost_ms: by when Redis had lost all it knew, if the record was there then: it may have been in a call.
         value: as Close returned it; None when there is none.
         confidence, reasoning: as Close returned them.
-        trace: where its execution belongs in a tracing system, see `service.tracing.Step.context`; None unless traced.
+        trace: what its executions are part of, see `service.tracing.Step.context`; None unless it is traced.
     """
 
     id: str

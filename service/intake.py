@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import RedisError, ResponseError
@@ -18,7 +19,9 @@ from service.metrics_catalogue import ACCEPT_SECONDS, EVENTS
 from service.planning import Ignored
 from service.quarantine import quarantine
 from service.replicas import confirm
+from service.settings_values import WEBHOOK_PATH
 from service.signature import UNKNOWN_KEY, Refused, verify
+from service.tracing import NEW_TRACE, OFF
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from service.meter import Meter
     from service.planning import Plan
     from service.signature import SignatureKey, Verified
+    from service.tracing import Step, Tracing
 
 PATIENCE_SECONDS = 1.2
 """Redis is away if it takes longer. Close's own patience is not documented, so an answer comes soon."""
@@ -84,6 +88,7 @@ class Intake:
         meter: counts deliveries.
         timer: seconds that only ever grow, for how long an answer took.
         wait_replicas: how many replicas must have what is kept before it is answered 202.
+        tracing: each delivery begins a trace; it never joins one that its headers name.
     """
 
     def __init__(
@@ -101,8 +106,10 @@ class Intake:
         meter: Meter,
         timer: Callable[[], float],
         wait_replicas: int = 0,
+        tracing: Tracing = OFF,
     ) -> None:
         self._redis = redis
+        self._tracing = tracing
         self._wait_replicas = wait_replicas
         self._accepter = accepter
         self._knowledge = knowledge
@@ -123,7 +130,9 @@ class Intake:
     async def receive(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Answer one delivery. Raises nothing: trouble with Redis is a 503."""
         began = self._timer()
-        answer = await self._answer(headers, body)
+        with self._tracing.step(f"POST {WEBHOOK_PATH}", kind="server", within=NEW_TRACE) as step:
+            answer = await self._answer(headers, body)
+            _note(step, answer)
         result = answer.result
         self._meter.count(EVENTS, result=result)
         if result != "refused":
@@ -195,7 +204,8 @@ class Intake:
     async def _plan_and_accept(self, event: Event, knowledge: Knowledge, log: FilteringBoundLogger) -> Answer:
         facts = _facts(event)
         log = log.bind(event_id=event.id, type=facts["type"])
-        planned = self.plan(event, knowledge)
+        with self._tracing.step("plan"):
+            planned = self.plan(event, knowledge)
         if isinstance(planned, Ignored):
             log.info("ignored", reason=planned.text)
             return Answer(status=200, body={**facts, "status": "ignored", "reason": planned.text})
@@ -248,7 +258,8 @@ class Intake:
             if isinstance(event, Unparseable):
                 await self._quarantine(body, event.reason)
             else:
-                await self._process(event, body, knowledge, self._log.bind(backlog=True))
+                with self._tracing.step("plan what was kept", within=NEW_TRACE) as step:
+                    _note(step, await self._process(event, body, knowledge, self._log.bind(backlog=True)))
         except StoreUnavailableError as error:
             if isinstance(error.__cause__, ResponseError):
                 # Redis is there but refuses this one: the others have their turn before it is tried again
@@ -256,6 +267,14 @@ class Intake:
             raise
         await self._redis.lrem(keys.BACKLOG, 1, cast("str", body))
         return True
+
+
+def _note(step: Step, answer: Answer) -> None:
+    facts = {"event.id": answer.body.get("event"), "event.type": answer.body.get("type")}
+    step.note({name: value for name, value in facts.items() if value is not None})
+    step.note({"delivery.result": answer.result, "http.response.status_code": answer.status})
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        step.fail(str(answer.status))
 
 
 def _facts(event: Event) -> dict[str, Any]:

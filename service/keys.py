@@ -87,7 +87,7 @@ def event(event_id: str) -> str:
 
 
 def housekeeper(version: int) -> str:
-    """Lease: the one worker that does the housekeeping, of those that understand entries up to this version."""
+    """Lease: the one worker that does the housekeeping, of those that know entries up to this version."""
     return f"enrich:lease:housekeeper:{version}"
 
 

@@ -28,13 +28,12 @@ from service.enrichment import (
 )
 from service.redis_text import raw_hash, text, texts
 from service.replicas import are_enough, ask_replicas
-from service.scripts import script_text
+from service.scripts import Script, script_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
-    from redis.commands.core import AsyncScript
 
     from service.transitions import Postponement, Settlement
 
@@ -118,8 +117,8 @@ class Ledger:
         self._breaker = breaker or BreakerPolicy()
         self._template = jobs.job_template(redis)
 
-        def script(name: str) -> AsyncScript:
-            return redis.register_script(script_text(name))
+        def script(name: str) -> Script:
+            return Script(redis, script_text(name))
 
         self._begin, self._call, self._settle = script("begin"), script("call"), script("settle")
         self._postpone, self._promote, self._heartbeat = (

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from service import keys
 from service.metrics_catalogue import MOST_RULES, OTHER, SUM, Family, Series, charted_series, encode_series
-from service.scripts import script_text
+from service.scripts import Script, script_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ class Meter:
         self._now = now
         # two processes with one name would take each other's flushes for their own
         self._process = uuid.uuid4().hex
-        self._script = redis.register_script(script_text("count"))
+        self._script = Script(redis, script_text("count"))
         self._counts: Counter[_Key] = Counter()
         self._next = _Batch()
         self._sent: _Batch | None = None

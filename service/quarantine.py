@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import keys
 from service.redis_text import raw_hash, text
-from service.scripts import script_text
+from service.scripts import Script, script_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -113,7 +113,7 @@ async def retry_quarantined(redis: Redis, quarantine_id: str) -> Retried:
     Raises:
         ValueError: the id is none.
     """
-    retry = redis.register_script(script_text("unquarantine"))
+    retry = Script(redis, script_text("unquarantine"))
     answer = await retry(keys=[keys.QUARANTINE, keys.BACKLOG], args=[_bounds(quarantine_id)[0]])
     return Retried(text(answer))
 

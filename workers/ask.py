@@ -15,6 +15,7 @@ from workers.budget import windows_of
 from workers.conclusion import HALTED_DELAY_SECONDS, conclude
 from workers.counting import count_call
 from workers.look import look
+from workers.noting import note_call
 from workers.outcome import judge
 from workers.preflight import Ask
 from workers.ratelimit_header import parse_rate_limit
@@ -61,21 +62,24 @@ async def ask(
 ) -> Settlement | Postponement | None:
     """Ask Close, once everything permits it; None where somebody else holds the enrichment by now."""
     entry = claim.entry
-    leave = await _leave_to_go(claim, rule, wish, tools, progress)
+    with tools.tracing.step("wait for permit"):
+        leave = await _leave_to_go(claim, rule, wish, tools, progress)
     if not isinstance(leave, _Leave):
         return leave
     mode = Mode(entry.mode)
     progress.asking = True
-    result = await tools.api.enrich_field(
-        organization_id=entry.organization_id,
-        object_type=ObjectType(entry.object_type),
-        object_id=entry.object_id,
-        field_id=entry.field_id,
-        set_new_value=mode is not Mode.PREVIEW,
-        overwrite_existing_value=mode is Mode.OVERWRITE,
-        timeout_seconds=rule.timeout_seconds,
-    )
-    outcome = judge(result, mode=mode)
+    with tools.tracing.step("enrich_field", kind="client") as step:
+        result = await tools.api.enrich_field(
+            organization_id=entry.organization_id,
+            object_type=ObjectType(entry.object_type),
+            object_id=entry.object_id,
+            field_id=entry.field_id,
+            set_new_value=mode is not Mode.PREVIEW,
+            overwrite_existing_value=mode is Mode.OVERWRITE,
+            timeout_seconds=rule.timeout_seconds,
+        )
+        outcome = judge(result, mode=mode)
+        note_call(step, result, outcome, attempt=leave.attempt)
     count_call(tools.meter, outcome, seconds=result.elapsed_seconds)
     conclusion = conclude(
         outcome,

@@ -9,6 +9,7 @@ from service.enrichment import State
 from service.jobs import BULK_QUEUE
 from service.metrics_catalogue import CALL_SECONDS, DONE, LEAD_TO_FILLED_SECONDS, PAID, WAITS
 from service.transitions import Settlement
+from workers.noting import note_end
 
 if TYPE_CHECKING:
     from service.enrichment import Entry
@@ -38,6 +39,8 @@ def count_end(
 ) -> None:
     """Count how an enrichment ended or why it waits, and its call if Close may have charged for it.
 
+    The same is noted on its execution, for tracing.
+
     Args:
         meter: counts.
         entry: as it was taken in hand.
@@ -46,6 +49,7 @@ def count_end(
         kept: the ledger took it; False where somebody else holds the enrichment by now.
         now_ms: the time.
     """
+    note_end(progress.step, then, kept=kept)
     if progress.asking and not then.uncalled:
         meter.count(PAID, rule=entry.rule)
     if not kept:

@@ -15,12 +15,14 @@ from redis.exceptions import RedisError
 from service.enrichment import State, entry_id, entry_of_job
 from service.ledger import NotClaimed
 from service.rules import Backoff
+from service.tracing import NEW_TRACE
 from service.transitions import Cause, Postponement, Settlement
 from workers.ask import ask
 from workers.backoff import backoff_delay_seconds
 from workers.conclusion import READ_BACK_DELAY_SECONDS
 from workers.counting import count_end
 from workers.look import look
+from workers.noting import note_begin
 from workers.preflight import Ask, before_reading
 from workers.tools import Progress, Tools
 
@@ -69,7 +71,14 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         tools.log.info("job is not needed", job=job_id, why=claim.why)
         return Went.THROUGH
     tools.hands.take(claim)
-    progress = Progress(trial=trial)
+    with tools.tracing.step("enrich", kind="consumer", within=claim.entry.trace or NEW_TRACE) as step:
+        progress = Progress(trial=trial, step=step)
+        note_begin(step, claim.entry)
+        await _work_to_the_end(claim, tools, progress)
+    return Went.THROUGH
+
+
+async def _work_to_the_end(claim: Claim, tools: Tools, progress: Progress) -> None:
     try:
         await _work(claim, tools, progress)
     except asyncio.CancelledError:
@@ -82,7 +91,6 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         await _put_back_after_error(claim, tools, progress, error)
     finally:
         tools.hands.drop(claim)
-    return Went.THROUGH
 
 
 async def _work(claim: Claim, tools: Tools, progress: Progress) -> None:
@@ -127,12 +135,14 @@ async def _end(claim: Claim, then: Settlement | Postponement, tools: Tools, prog
         "reason": then.reason.partition(": ")[0],
     }
     if isinstance(then, Postponement):
-        kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
+        with tools.tracing.step("postpone"):
+            kept = await tools.ledger.postpone(entry, then, fence=claim.fence, charges=progress.charges)
         progress.done = True
         count_end(tools.meter, entry, then, progress, kept=kept, now_ms=tools.now_ms())
         tools.log.info("postponed", delay_seconds=round(then.delay_seconds, 3), kept=kept, **facts)
         return
-    kept = await tools.ledger.settle(claim, then, charges=progress.charges)
+    with tools.tracing.step("settle"):
+        kept = await tools.ledger.settle(claim, then, charges=progress.charges)
     progress.done = True
     count_end(tools.meter, entry, then, progress, kept=kept, now_ms=tools.now_ms())
     tools.log.info("settled", state=str(then.state), kept=kept, **facts)

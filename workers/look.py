@@ -8,6 +8,7 @@ from service.condition import record_view
 from service.jobs import BULK_QUEUE
 from service.rules import ObjectType
 from workers.conclusion import conclude
+from workers.noting import note_reply
 from workers.outcome import FieldUnreadable, read_field
 from workers.preflight import before_call, log_would_tell, needs_reading
 from workers.read_log import LogUnreadable, log_since, wrote_field
@@ -35,16 +36,18 @@ async def look(claim: Claim, rule: Rule, tools: Tools) -> Settlement | Postponem
     unmet = None
     logged = None
     if needs_reading(entry=entry, rule=rule):
-        reply = await tools.records.read(
-            object_type=object_type,
-            object_id=entry.object_id,
-            fields=tools.knowledge().fields_to_read(object_type, entry.field_id, when=rule.when),
-            # a read from before the event tells nothing about what it changed, nor about what `after` brought
-            most_age_seconds=0.0
-            if entry.ambiguous or rule.after
-            else max(0, tools.now_ms() - entry.planned_ms) / 1000,
-            bulk=entry.queue == BULK_QUEUE,
-        )
+        with tools.tracing.step("read record") as step:
+            reply = await tools.records.read(
+                object_type=object_type,
+                object_id=entry.object_id,
+                fields=tools.knowledge().fields_to_read(object_type, entry.field_id, when=rule.when),
+                # a read from before the event tells nothing of what it changed, nor of what `after` brought
+                most_age_seconds=0.0
+                if entry.ambiguous or rule.after
+                else max(0, tools.now_ms() - entry.planned_ms) / 1000,
+                bulk=entry.queue == BULK_QUEUE,
+            )
+            note_reply(step, reply)
         reading = read_field(reply, field_id=entry.field_id)
         if isinstance(reading, FieldUnreadable):
             return await _not_read(entry, rule, reading.outcome, tools)
@@ -77,11 +80,13 @@ async def _not_read(entry: Entry, rule: Rule, outcome: Outcome, tools: Tools) ->
 
 async def _logged(entry: Entry, own_api_key_id: str, tools: Tools) -> bool | LogUnreadable:
     """Whether Close's event log has a write of ours to the field since the call."""
-    reply = await tools.records.read_log(
-        object_type=ObjectType(entry.object_type),
-        object_id=entry.object_id,
-        since=log_since(entry.called_ms or 0),
-    )
+    with tools.tracing.step("read event log") as step:
+        reply = await tools.records.read_log(
+            object_type=ObjectType(entry.object_type),
+            object_id=entry.object_id,
+            since=log_since(entry.called_ms or 0),
+        )
+        note_reply(step, reply)
     return wrote_field(
         reply,
         field_id=entry.field_id,

@@ -27,6 +27,7 @@ from service.redis_health import HealthWatch
 from service.schema_cache import SchemaCache
 from service.since import note_since
 from service.tasks import cancel_all
+from service.tracing import start_tracing
 from workers.alerter import make_alerter
 from workers.close_api import CloseApi
 from workers.housekeeping import Housekeeper
@@ -95,6 +96,7 @@ async def open_tools(
         retry=AsyncRetry(ExponentialBackoff(cap=2.0, base=0.05), REDIS_PATIENCE),
     )
     api = close_api(settings)
+    tracing = start_tracing(settings.tracing)
     ceiling = Ceiling(calls_per_second=settings.max_calls_per_second, in_flight=settings.max_in_flight)
 
     def throttle(group: str, ceiling: Ceiling) -> Throttle:
@@ -125,6 +127,7 @@ async def open_tools(
                 log=log,
                 meter=meter,
                 worker=worker,
+                tracing=tracing,
             ),
             learner,
         )
@@ -132,6 +135,7 @@ async def open_tools(
         await cancel_all([metering], again_seconds=LAST_FLUSH_SECONDS)
         await api.aclose()
         await connection.aclose()
+        await tracing.aclose()
 
 
 def _now(paces: dict[str, Throttle]) -> Now:
@@ -156,7 +160,11 @@ def make_reconciler(settings: Settings, tools: Tools) -> Reconciler:
             pause=asyncio.sleep,
         ),
         accepter=Accepter(
-            connection, zone=tools.zone, wait_replicas=settings.redis_wait_replicas, meter=tools.meter
+            connection,
+            zone=tools.zone,
+            wait_replicas=settings.redis_wait_replicas,
+            meter=tools.meter,
+            tracing=tools.tracing,
         ),
         knowledge=tools.knowledge,
         own_api_key_id=tools.own_api_key_id,

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from service.tracing import OFF, UNWATCHED
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from service.knowledge import Knowledge
     from service.ledger import Charge, Claim, Ledger
     from service.meter import Meter
+    from service.tracing import Step, Tracing
     from workers.close_api import CloseApi
     from workers.records import RecordReader
     from workers.throttle import Throttle
@@ -63,6 +66,7 @@ class Tools:
     meter: Meter
     worker: str
     hands: Hands = field(default_factory=Hands)
+    tracing: Tracing = OFF
 
 
 @dataclass(slots=True)
@@ -74,9 +78,11 @@ class Progress:
         asking: the call may have left.
         done: the enrichment is out of this execution's hands.
         charges: the budgets that its call was charged to.
+        step: the execution, for tracing.
     """
 
     trial: bool = False
     asking: bool = False
     done: bool = False
     charges: tuple[Charge, ...] = ()
+    step: Step = UNWATCHED

@@ -32,6 +32,7 @@ from service.redis_health import HealthWatch
 from service.schema_cache import SchemaCache
 from service.since import note_since
 from service.tasks import cancel_all
+from service.tracing import start_tracing
 from workers.alerter import make_alerter
 from workers.budget import all_windows
 from workers.learner import Learner, following, schema_fetcher
@@ -86,6 +87,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
     learner = Learner(SchemaCache(connection, fetch=fetch, log=log), rulebook, log=log)
     keyring = Keyring(connection, fixed=settings.signature_keys, clock=time.monotonic, log=log)
     meter = Meter(connection, clock=time.time, log=log)
+    tracing = start_tracing(settings.tracing)
     intake = Intake(
         redis=connection,
         accepter=Accepter(
@@ -93,6 +95,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
             zone=settings.budget_timezone,
             wait_replicas=settings.redis_wait_replicas,
             meter=meter,
+            tracing=tracing,
         ),
         knowledge=learner.current,
         signature_keys=keyring.current,
@@ -104,6 +107,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
         meter=meter,
         timer=time.perf_counter,
         wait_replicas=settings.redis_wait_replicas,
+        tracing=tracing,
     )
     health = HealthWatch(connection, log=log)
     metrics = Metrics(
@@ -160,6 +164,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
             if api is not None:
                 await api.aclose()
             await connection.aclose()
+            await tracing.aclose()
 
     app = create_app(
         intake=intake,

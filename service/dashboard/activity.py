@@ -35,7 +35,8 @@ MOST_LOOKED_AT = 5000
 MOST_OF_OBJECT = 500
 """Enrichments shown of one lead or contact, which has one for each field at most."""
 
-CURSOR_PATTERN = r"^[0-9]{1,15}-[0-9]{1,15}$"
+CURSOR_PATTERN = r"^[1-9][0-9]{0,14}-[0-9]{1,15}$"
+"""Of a fact's id. Nothing is before `0-0`, and Redis refuses to look there."""
 
 _OBJECT_ID = re.compile(r"(?:lead|cont)_[A-Za-z0-9]+", re.ASCII)
 

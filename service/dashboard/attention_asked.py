@@ -21,7 +21,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=200)]
 _Duration = Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, max_length=20)]
 _EntryId = Annotated[str, msgspec.Meta(pattern="^[a-z2-7]{1,40}$")]
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-_BodyId = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}$")]
+_BodyId = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,14}-[0-9]{1,15}$")]  # see CURSOR_PATTERN
 _Place = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,15}-[a-z2-7]{1,40}$")]
 _BodyIds = Annotated[
     str, msgspec.Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}(,[0-9]{1,15}-[0-9]{1,15}){0,99}$", max_length=4000)

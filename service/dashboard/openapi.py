@@ -99,6 +99,8 @@ def _operation(call: Call, schemas: dict[str, Any], *, by_token: bool) -> dict[s
     }
     if call.asks is not None:
         operation |= _asked(call, schemas[call.asks.__name__])
+    elif call.method == "POST":
+        operation |= _body({"type": "object", "properties": {}})
     return operation
 
 
@@ -118,13 +120,12 @@ def _asked(call: Call, schema: dict[str, Any]) -> dict[str, Any]:
         ]
         return {"parameters": parameters}
     body = {**schema, "properties": others, "required": sorted(required - in_path)}
-    return {
-        "parameters": parameters,
-        "requestBody": {
-            "required": bool(body["required"]),
-            "content": {"application/json": {"schema": body}},
-        },
-    }
+    return {"parameters": parameters, **_body(body)}
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    """Always there, be it `{}`: the content type tells a script from another site's form."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _of_query(schema: dict[str, Any]) -> dict[str, Any]:
