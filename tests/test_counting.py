@@ -51,7 +51,7 @@ def end(noted, then, *, asking=True, kept=True, **entry):
     count_end(noted, make_entry(**entry), then, progress, kept=kept, now_ms=NOW_MS + 5_000)
 
 
-@pytest.mark.parametrize("state", FINAL_STATES)
+@pytest.mark.parametrize("state", sorted(FINAL_STATES))
 def test_every_end_is_counted_and_a_filled_field_is_timed(noted, state):
     end(noted, Settlement(state=state), asking=False)
     assert noted.counts == [(DONE, "Industry", state)]
