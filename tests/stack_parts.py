@@ -129,9 +129,10 @@ class Background:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        # on its own thread: the test's may have a loop running, as Playwright has
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:

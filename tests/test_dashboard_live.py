@@ -102,6 +102,22 @@ async def test_nobody_looks_once_nobody_listens(live, access, source):
     assert source.looks == looks + 1
 
 
+async def test_whoever_comes_later_is_never_told_what_was_so_before(live, access, source):
+    first = Listener(live, access)
+    await first.news()
+    source.regions["live-a"] = "2"
+    while "live-a" not in await first.news():
+        pass
+    source.regions["live-a"] = "3"
+    second = Listener(live, access)
+    assert (await second.news())["live-a"] == "3"
+    for one in (first, second):
+        await one.stream.aclose()
+    await asyncio.wait_for(asyncio.shield(live._looking), 5)
+    source.error = RedisAwayError()
+    assert await Listener(live, access).news() == {}
+
+
 async def test_there_are_only_so_many_listeners(live, access, monkeypatch):
     monkeypatch.setattr(live_module, "MOST_LISTENERS", 2)
     listeners = [Listener(live, access) for _ in range(2)]

@@ -88,7 +88,8 @@ class Live:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._run(), name="looking for live numbers")
         sent: dict[str, str] = {}
-        seen, heard = 0, 0
+        # the page has been read just now; the look before may be from when somebody last listened
+        seen, heard = self._looks, 0
         try:
             yield b"retry: 5000\n\n"
             while not self._closed:
@@ -115,6 +116,7 @@ class Live:
 
     async def _run(self) -> None:
         """Look until nobody listens."""
+        self._regions = {}
         while self._listeners:
             try:
                 self._regions = await self._look()
