@@ -302,6 +302,7 @@ def running(
     workers: int = 1,
     events: tuple[tuple[str, str], ...] = CREATED,
     redis_url: str | None = None,
+    sandbox_host: str = "127.0.0.1",
     **settings: Any,
 ) -> Iterator[Stack]:
     """A stack with everything started and ready.
@@ -314,12 +315,13 @@ def running(
         workers: how many to start; one is called `worker`, more are `worker-0`, `worker-1`, …
         events: what is subscribed to.
         redis_url: a Redis that is there already; one of its own if None.
+        sandbox_host: where the sandbox listens.
         settings: environment variables for all of our processes.
     """
     world = world or lively_world()
     with contextlib.ExitStack() as cleanup:
         background = cleanup.enter_context(Background())
-        url = cleanup.enter_context(background.entered(serve_sandbox(world)))
+        url = cleanup.enter_context(background.entered(serve_sandbox(world, host=sandbox_host)))
         stack = Stack(directory, rules=rules, world=world, background=background, redis_url=redis_url)
         cleanup.callback(stack.server.stop)
         cleanup.callback(stack.redis.close)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from network_box import why_not
 from stack_parts import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -43,3 +44,16 @@ def test_ten_times_the_workers_pace_grows_redis_and_no_process():
     # in so short a run a process is hardly warm: five minutes hold 1.05
     assert figures["web_last_to_second"] < 1.15
     assert figures["worker_last_to_second"] < 1.15
+
+
+def test_throughput_grows_with_workers_on_several_machines_up_to_closes_limit():
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    runs = bench("scale", "--seconds", "4")
+    assert [run["workers"] for run in runs] == [1, 2, 4, 8]
+    _, two, four, eight = runs
+    assert two["times_the_first"] > 1.6
+    assert four["times_the_first"] > 3
+    # alone they could do more than Close allows; what was saved up in its bucket comes on top
+    assert 0.85 < eight["share_of_closes_limit"] < 1.3

@@ -120,7 +120,8 @@ def test_waiting_ends_after_about_a_second(books, monkeypatch):
 
 async def test_a_job_that_comes_while_waiting_is_taken(box, books, blocking_redis, monkeypatch):
     (job_id,) = await several(box, 1)
-    monkeypatch.setattr(books, "_pop", lambda **_: [b"jobs", [], [], 0, 0])  # as if it came just after the look
+    # as if it came just after the look
+    monkeypatch.setattr(books, "_pop", lambda **_: [b"jobs", [], [], 0, 0])
     assert taken_ids(books.take(5, wait=True)) == [job_id]
     assert intermediate(blocking_redis) == []
 

@@ -21,6 +21,7 @@ from service.enrichment import (
     decode_entry,
     entry_id,
     entry_of_job,
+    job_version,
     new_job_id,
 )
 
@@ -61,6 +62,7 @@ RAW = {
     b"value": b'{"a":[1,null]}',
     b"confidence": b"high",
     b"reasoning": b"it says so",
+    b"trace": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 }
 
 
@@ -87,10 +89,31 @@ def test_ids_are_not_run_together():
 
 def test_a_job_id_is_fresh_accepted_by_rq_and_leads_back_to_its_entry(blocking_redis):
     entry = entry_id(**IDS)
-    first, second = new_job_id(entry), new_job_id(entry)
+    first, second = new_job_id(entry, version=2), new_job_id(entry, version=2)
     assert first != second
     assert entry_of_job(first) == entry_of_job(second) == entry
     assert Job.create("workers.job.run", id=first, connection=blocking_redis).id == first
+
+
+@pytest.mark.parametrize("version", [1, 2, 10, 999_999])
+def test_a_job_id_tells_the_version_of_its_entry(version):
+    assert job_version(new_job_id(entry_id(**IDS), version=version)) == version
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        f"{'a' * 20}-0123456789",
+        f"{'a' * 20}-same",
+        f"{'a' * 19}-3-01234567",
+        f"{'a' * 20}-1234567-01234567",
+        f"{'a' * 20}-٣-01234567",
+        "5b2f8c1e-0000-4000-8000-000000000000",
+        "",
+    ],
+)
+def test_an_id_that_tells_no_version_is_older_than_any(job_id):
+    assert job_version(job_id) == 0
 
 
 def test_every_state_is_active_or_final_has_a_meaning_and_may_go_somewhere():
@@ -145,6 +168,7 @@ def test_a_full_hash_is_read_whole():
         value={"a": [1, None]},
         confidence="high",
         reasoning="it says so",
+        trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
 
 
@@ -155,7 +179,7 @@ def test_what_has_not_happened_is_none_zero_or_empty():
     assert {name for name, value in told.items() if value is None} == {
         *("lead_id", "value_before", "due_ms", "called_ms", "ended_ms", "unreachable_ms"),
         *("retried_ms", "lost_ms"),
-        *("value", "confidence", "reasoning"),
+        *("value", "confidence", "reasoning", "trace"),
     }
     assert (entry.fence, entry.attempts, entry.calls, entry.failures, entry.version) == (0, 0, 0, 0, 0)
     assert (entry.judged, entry.ambiguous, entry.blocked) == (False, False, False)

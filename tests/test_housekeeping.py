@@ -308,9 +308,44 @@ async def test_what_this_release_cannot_read_is_left_to_others_and_stops_nobody(
         await box.let_lease_run_out(entry.id)
     assert await keeper.sweep() == 1
     assert await box.queued() == [(await box.entry(lost.id)).job_id]
-    for entry in (newer, strange, gone):
+    for entry in (strange, gone):
         assert await due_in_ms(box, entry.id) > GRACE_MS - 5_000, "it does not stand in others' way"
+    assert await due_in_ms(box, newer.id) < 0, "its own housekeeper finds it overdue"
     assert await box.redis.hget(keys.entry(newer.id), "job") == newer.job_id.encode()
+
+
+async def test_however_much_a_newer_release_has_overdue_what_is_ours_is_put_back(box, keeper, monkeypatch):
+    monkeypatch.setattr("workers.housekeeping.MOST_AT_ONCE", 2)
+    theirs, ours = [
+        [(await box.claim((await box.plan(field_id=f"{who}_{n}")).id)).entry.id for n in range(5)]
+        for who in ("cf_theirs", "cf_ours")
+    ]
+    for one in theirs:
+        await box.redis.hset(keys.entry(one), "v", ENTRY_VERSION + 1)
+        await box.redis.zadd(keys.ACTIVE, {one: LONG_AGO_MS - 1})
+    for one in ours:
+        await box.let_lease_run_out(one)
+    assert sum([await keeper.sweep() for _ in ours]) == len(ours)
+    for one in theirs:
+        assert await box.score(one) == LONG_AGO_MS - 1
+
+
+async def test_what_waits_in_a_newer_releases_queue_is_looked_at_seldom(box, keeper):
+    entry = await box.plan()
+    await box.redis.hset(keys.entry(entry.id), "v", ENTRY_VERSION + 1)
+    await box.let_lease_run_out(entry.id)
+    assert await keeper.sweep() == 0
+    assert await due_in_ms(box, entry.id) > GRACE_MS - 5_000
+
+
+async def test_two_releases_side_by_side_have_a_housekeeper_each(box, keeper, other, monkeypatch):
+    monkeypatch.setattr("workers.housekeeping.ENTRY_VERSION", ENTRY_VERSION + 1)
+    newer = Housekeeper(
+        box.ledger, worker="newer", clock=lambda: 0.0, log=structlog.testing.CapturingLogger()
+    )
+    assert await keeper._lease.take()
+    assert await newer._lease.take()
+    assert not await other._lease.take()
 
 
 async def test_the_sweep_has_its_own_pace(box, keeper, clock):

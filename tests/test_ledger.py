@@ -91,6 +91,12 @@ async def test_the_same_holder_asking_again_gets_the_same_claim(box):
     assert await box.ledger.begin(entry.job_id, entry.id, holder="w/1") == first
 
 
+async def test_an_outdated_job_of_an_entry_that_is_a_newer_releases_by_now_is_not_kept_for_it(box):
+    entry = await box.plan()
+    await box.redis.hset(keys.entry(entry.id), mapping={"v": ENTRY_VERSION + 1, "job": "another"})
+    assert await box.ledger.begin(entry.job_id, entry.id, holder="w/1") == NotClaimed("stale")
+
+
 async def test_an_entry_of_a_newer_release_is_left_alone(box):
     entry = await box.plan()
     await box.redis.hset(keys.entry(entry.id), mapping={"v": ENTRY_VERSION + 1, "state": "unheard-of"})

@@ -13,6 +13,7 @@ from service.knowledge import Knowledge
 from service.ledger import Claim
 from service.rules import ObjectType, Rule, RuleBook
 from service.schema import CustomField, Schema
+from service.tracing import OFF
 from workers.look import look
 from workers.preflight import Ask
 from workers.records import FRESH_SECONDS, RecordReader
@@ -63,6 +64,7 @@ def look_for(looking):
         knowledge=lambda: looking.knowledge,
         own_api_key_id=None,
         now_ms=lambda: NOW_MS,
+        tracing=OFF,
     )
 
     async def look_for(rule):

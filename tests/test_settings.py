@@ -12,6 +12,7 @@ from service.log import LogFormat, LogLevel
 from service.settings import SETTINGS, Secret, SettingProblem, Settings, load_settings
 from service.settings_values import DashboardDoor
 from service.signature import SignatureKey
+from service.tracing import TracingMode
 
 KEY = "api_4kW2mQz9.0f1e2d3c4b5a"
 SIGNATURE_KEY = "0123456789abcdef" * 4
@@ -64,6 +65,7 @@ def test_an_empty_environment_gives_the_defaults():
         signature_max_age_seconds=None,
         log_format=LogFormat.JSON,
         log_level=LogLevel.INFO,
+        tracing=TracingMode.OFF,
         warnings=(),
     )
 
@@ -120,6 +122,7 @@ def test_blank_variables_count_as_unset():
         ("SIGNATURE_MAX_AGE", "OFF", "signature_max_age_seconds", None),
         ("LOG_FORMAT", "Console", "log_format", LogFormat.CONSOLE),
         ("LOG_LEVEL", "WARNING", "log_level", LogLevel.WARNING),
+        ("TRACING", "otel", "tracing", TracingMode.OTEL),
     ],
 )
 def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, value, tmp_path):
@@ -204,6 +207,7 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
         ("SIGNATURE_MAX_AGE", "0s", "expected a duration above zero, or `off`, not '0s'"),
         ("SIGNATURE_MAX_AGE", "old", "expected a duration such as 25, 25s, 5m, 1h or 3d, not 'old'"),
         ("LOG_FORMAT", "xml", "expected json or console, not 'xml'"),
+        ("TRACING", "on", "expected off or otel, not 'on'"),
         ("LOG_LEVEL", "loud", "expected debug or info or warning or error or critical, not 'loud'"),
     ],
 )

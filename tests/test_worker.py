@@ -14,7 +14,8 @@ import structlog
 from ledger_box import FIELD, LedgerBox, event, id_of, wanted
 from waiting import eventually
 
-from service.enrichment import State
+from service import keys
+from service.enrichment import ENTRY_VERSION, State
 from service.knowledge import Knowledge
 from service.ledger import LEASE_MS
 from service.meter import Meter
@@ -186,6 +187,49 @@ async def test_leases_outlive_bookkeeping_that_waits_for_a_server_that_is_gone_w
         goes_on.set()
         worker._stopping.set()
         await serving
+
+
+async def test_a_job_whose_entry_is_a_newer_releases_is_offered_again_later_and_told_once(box, tools, worker):
+    entries = [await box.plan(field_id=f"cf_{n}") for n in range(3)]
+    for entry in entries:
+        await box.redis.hset(keys.entry(entry.id), "v", ENTRY_VERSION + 1)
+    serving = asyncio.create_task(worker.serve(tools, alongside=list))
+    try:
+        await eventually(lambda: all_scheduled(box, entries))
+    finally:
+        worker._stopping.set()
+        await serving
+    assert await box.queued() == []
+    assert {await box.redis.hget(keys.entry(one.id), "fence") for one in entries} == {None}
+    told = [call for call in tools.log.calls if call.args == ("left to workers of a newer release",)]
+    assert len(told) == 1
+
+
+async def all_scheduled(box, entries):
+    return set(await box.scheduled()) == {entry.job_id for entry in entries}
+
+
+async def test_halted_with_nothing_to_try_it_looks_about_once_a_second(box, tools, worker, monkeypatch):
+    asked, pauses = [], []
+    may_try = tools.ledger.brakes.may_try
+
+    async def counted():
+        asked.append(await may_try())
+        return asked[-1]
+
+    async def first_of(other):
+        pauses.append(other)
+        other.close()
+        if len(pauses) == 5:
+            worker._stopping.set()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(tools.ledger.brakes, "may_try", counted)
+    monkeypatch.setattr(worker, "_first_of", first_of)
+    await box.ledger.brakes.halt(reason="no credits", kind="credits")
+    await worker.serve(tools, alongside=list)
+    assert True in asked
+    assert len(pauses) == len(asked) == 5
 
 
 async def later_than(box, claim, moment):

@@ -15,7 +15,7 @@ import msgspec
 from service import keys
 from service.enrichment import RETENTION_SECONDS, entry_id
 from service.redis_text import text, texts
-from service.scripts import script_text
+from service.scripts import Script, script_text
 from workers.backfill_match import RuleTally
 from workers.backfill_walk import SearchWalk  # noqa: TC001 - msgspec resolves annotations at run time
 
@@ -165,7 +165,7 @@ class RunStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._step = redis.register_script(script_text("backfill_step", package="workers"))
+        self._step = Script(redis, script_text("backfill_step", package="workers"))
 
     async def begin(self, run: Run) -> Known:
         """Write a new run down.

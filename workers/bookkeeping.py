@@ -23,7 +23,7 @@ from service.enrichment import ENTRY_VERSION, entry_of_job, job_version
 from service.jobs import ALLOWED_FUNCTIONS, EnrichmentJob
 from service.ledger import LEASE_MS
 from service.redis_text import text
-from service.scripts import script_text
+from service.scripts import BlockingScript, script_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ class Bookkeeper:
     def __init__(self, worker: BaseWorker, connection: Redis) -> None:
         self._worker = worker
         self._redis = connection
-        self._pop = connection.register_script(script_text("pop", package="workers"))
+        self._pop = BlockingScript(connection, script_text("pop", package="workers"))
         self._expected = script_text("start", package="workers")
         self._pop_keys = [keys.HALT]
         for queue in jobs.QUEUES:
@@ -208,7 +208,7 @@ class Bookkeeper:
             pipeline.execute()
 
     def leave(self, one: Taken) -> None:
-        """Put a job back whose entry is a newer release's although its id did not say so: soon another look."""
+        """Put a job back for later whose entry is a newer release's, although its id did not say so."""
         with self._redis.pipeline() as pipeline:
             one.execution.delete(job=one.job, pipeline=pipeline)
             one.job.set_status(JobStatus.SCHEDULED, pipeline=pipeline)

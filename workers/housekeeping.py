@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from service import jobs, keys
 from service.enrichment import ENTRY_VERSION, USUAL_QUEUE, State
 from service.redis_text import text, texts
-from service.scripts import script_text
+from service.scripts import Script, script_text
 from service.since import note_since
 from service.transitions import Postponement
 from workers.conclusion import READ_BACK_DELAY_SECONDS
@@ -53,7 +53,7 @@ class Housekeeper:
         )
         self._clock = clock
         self._log = log
-        self._restore = self._redis.register_script(script_text("restore", package="workers"))
+        self._restore = Script(self._redis, script_text("restore", package="workers"))
         self._first_seen: dict[str, float] = {}
         self._swept_at = float("-inf")
 

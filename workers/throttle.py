@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service import keys
-from service.scripts import script_text
+from service.scripts import Script, script_text
 from workers.pace import FIRST_RATE_PER_SECOND, Pace, Sample, learn
 from workers.share import kept_for_live
 
@@ -71,8 +71,8 @@ class Throttle:
         self._unused = keys.unused_permits(limiter)
         self._keys = [limiter, keys.park(group), keys.COUNTS, self._unused]
         self._ceiling = ceiling
-        self._ask = redis.register_script(script_text("throttle", package="workers"))
-        self._publish = redis.register_script(script_text("learn", package="workers"))
+        self._ask = Script(redis, script_text("throttle", package="workers"))
+        self._publish = Script(redis, script_text("learn", package="workers"))
         self._live: deque[asyncio.Future[Permit]] = deque()
         self._bulk: deque[asyncio.Future[Permit]] = deque()
         self._pump: asyncio.Task[None] | None = None

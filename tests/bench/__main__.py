@@ -21,6 +21,7 @@ from tests.bench.main_path import run_main_path
 from tests.bench.memory import run_memory, servers
 from tests.bench.money import run_budget, run_paid_once
 from tests.bench.pace import Course, matrix, run_pace
+from tests.bench.scale import Climb, NoNetworkError, run_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,6 +166,29 @@ def backfill(*, leads: int, workers: int, rate: float, latency_seconds: float, l
 def dashboard(entries: int, history: int) -> None:
     """Server time of the dashboard's pages."""
     report("dashboard", run_dashboard(entries=entries, history=history))
+
+
+@bench.command("scale")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=4, show_default=True)
+@click.option(
+    "--latency",
+    "latency_seconds",
+    type=click.FloatRange(min=0.01),
+    default=0.5,
+    show_default=True,
+    help="Seconds one call takes.",
+)
+@click.option("--rate", type=click.FloatRange(min=1), default=50.0, show_default=True, help="Per second.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=15.0, show_default=True, help="Of each run.")
+def scale(concurrency: int, latency_seconds: float, rate: float, seconds: float) -> None:
+    """One, two, four and eight workers in four network namespaces, and one limit of Close's. Needs root."""
+    climb = Climb(
+        concurrency=concurrency, latency_seconds=latency_seconds, rate_per_second=rate, seconds=seconds
+    )
+    try:
+        report_all("scale", run_scale(climb))
+    except NoNetworkError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def report(title: str, figures: Figures) -> None:
