@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dashboard import charts_svg as charts
-from service.dashboard.glance import Attention, Money
+from service.dashboard.glance import Attention, Costs, Money
 from service.dashboard.headers import CONTENT_SECURITY_POLICY, PRIVATE, STATIC
 from service.dashboard.health import Level, health_of
 from service.enrichment import FINAL_STATES, State
@@ -199,3 +199,12 @@ def test_the_badge_counts_all_that_waits_for_a_person():
 def test_what_was_not_called_is_saved():
     saved = {"skipped": 3, "confirmed": 2, "duplicates": 1}
     assert Money(day="2026-11-23", calls=9, paid=8, found=7, empty=1, **saved).saved == 6
+
+
+@pytest.mark.parametrize(
+    ("found", "confirmed", "empty", "rate"), [(0, 0, 0, None), (3, 1, 4, 0.5), (1, 0, 0, 1.0), (0, 0, 5, 0.0)]
+)
+def test_the_hit_rate_is_the_share_of_answers_with_a_value(found, confirmed, empty, rate):
+    costs = Costs(calls=9, paid=9, found=found, empty=empty, skipped=2, confirmed=confirmed, duplicates=4)
+    assert costs.hit_rate == rate
+    assert costs.saved == 6 + confirmed

@@ -10,7 +10,7 @@ import pytest
 
 from service.log import LogFormat, LogLevel
 from service.settings import SETTINGS, Secret, SettingProblem, Settings, load_settings
-from service.settings_values import DashboardDoor
+from service.settings_values import DashboardDoor, is_this_machine
 from service.signature import SignatureKey
 from service.tracing import TracingMode
 
@@ -411,3 +411,11 @@ def test_a_token_of_our_own_is_masked_wherever_it_turns_up(name, attribute):
     assert getattr(settings, attribute).reveal() == token
     assert token in settings.secret_texts()
     assert token not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False), ("enrich.example", False)],
+)
+def test_only_loopback_is_reached_from_this_machine_alone(host, here):
+    assert is_this_machine(host) is here
