@@ -50,7 +50,7 @@ def plan(stack: Stack, *, leads: int, rules: int = 1, seconds: float = 60.0) -> 
     stack.wait(lambda: sum(stack.counts().values()) >= leads * rules, seconds=seconds)
 
 
-def all_ended(stack: Stack, *, seconds: float = 60.0) -> dict[str, int]:
+def all_ended(stack: Stack, *, seconds: float = 150.0) -> dict[str, int]:
     """Wait until everything is final, cutting every wait short; how many ended how."""
 
     def look() -> dict[str, int] | None:
