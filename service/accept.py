@@ -1,4 +1,4 @@
-"""Accepting an event: claim and enqueue in one step, and many events in one round trip.
+"""Accepting events: claim and enqueue in one step, and many events in one round trip.
 
 A 2xx is answered only after Redis has answered. While one round trip is under way, the next events gather and
 share the one after it (group commit), so a burst costs round trips by time, not by events.
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from service import jobs, keys
 from service.costs import price_list
-from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_id
+from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_ids
 from service.metrics_catalogue import PLANNED
-from service.replicas import TooFewReplicasError, are_enough, ask_replicas
+from service.replicas import confirm
 from service.rules import Action, Priority
-from service.scripts import script_text
+from service.scripts import Script, script_text
 from service.tracing import OFF
 
 if TYPE_CHECKING:
@@ -42,15 +43,28 @@ UNSURE_MS = 20 * 60 * 1000
 """How long after a complete loss of Redis a call from before may be under way; no rule's may take so long."""
 
 MOST_IN_ONE_TRIP = 64
-"""Events in one round trip: few enough that Redis serves others in between."""
+"""Events in one round trip."""
+MOST_ITEMS_IN_ONE_TRIP = 256
+"""Their enrichments: few enough that Redis serves others in between. A single event may have more."""
+
+MOST_KINDS = 10_000
+"""Rules come and go: so many are remembered before it begins anew."""
+
+RESULTS = {"p": "planned", "r": "reopened", "a": "again", "h": "held", "d": "duplicate"}
+"""What accept.lua answers about an enrichment."""
+
+_REFUSED = "!"
+
+_Kind: TypeAlias = tuple[str, str, str, str, str, int, bool, bool]
+"""What enrichments of a rule have in common: rule, object type, field, its name, mode, milliseconds of delay,
+whether it is bulk, whether it goes to the front. As accept.lua reads it."""
 
 
 class StoreUnavailableError(Exception):
     """Redis could not take it: nothing was accepted, and the sender must try again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one planned enrichment.
 
     Attributes:
@@ -66,9 +80,12 @@ class Accepted:
 
 @dataclass(slots=True)
 class _Waiting:
-    keys: list[str]
-    args: list[Any]
-    answer: asyncio.Future[list[bytes]]
+    """An event on its way to Redis: what accept.lua is to read, and who waits for a letter for each item."""
+
+    message: bytes
+    kinds: dict[int, _Kind]
+    items: int
+    answer: asyncio.Future[str]
 
 
 class Accepter:
@@ -100,8 +117,9 @@ class Accepter:
         self._zone = zone
         self._clock = clock
         self._template = jobs.job_template(redis)
-        self._script = script_text("accept")
-        self._sha: str | None = None
+        self._script = Script(redis, script_text("accept"))
+        self._kinds: dict[_Kind, int] = {}
+        self._numbers = itertools.count(1)
         self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -126,98 +144,76 @@ class Accepter:
         """
         with self._tracing.step("accept") as step:
             step.note({"event.id": event.id, "event.enrichments": len(enrichments)})
-            return await self._accept(event, enrichments, bulk=bulk, burst=burst, trace=step.context)
-
-    async def _accept(
-        self,
-        event: Event,
-        enrichments: Sequence[PlannedEnrichment],
-        *,
-        bulk: bool,
-        burst: Burst | None,
-        trace: str,
-    ) -> list[Accepted]:
-        ids = [
-            entry_id(organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id)
-            for item in enrichments
-        ]
-        job_ids = [new_job_id(one, version=ENTRY_VERSION) for one in ids]
-        plan = {
-            "event": event.id,
-            "action": event.action,
-            "began_ms": _began_ms(event),
-            "unsure_ms": UNSURE_MS,
-            "stamp": event.date_updated,
-            "iso": jobs.stamp(),
-            "org": event.organization_id,
-            "ttl": RETENTION_SECONDS,
-            "grace_ms": GRACE_MS,
-            "live": jobs.LIVE_QUEUE,
-            "bulk": jobs.BULK_QUEUE,
-            "version": ENTRY_VERSION,
-            **({} if burst is None else {"burst": _guard(burst)}),
-            **({"trace": trace} if trace else {}),
-            "items": [
-                {
-                    "id": one,
-                    "job": job_id,
-                    "rule": item.rule,
-                    "type": item.object_type,
-                    "object": item.object_id,
-                    "lead": item.lead_id or "",
-                    "field": item.field_id,
-                    "name": item.field_name,
-                    "mode": item.mode,
-                    "delay_ms": round(item.settle_seconds * 1000),
-                    "bulk": bulk or item.priority is Priority.LOW,
-                    "front": item.priority is Priority.HIGH,
-                    "reopens": item.reopens,
-                    "judged": item.judged,
-                }
-                for one, job_id, item in zip(ids, job_ids, enrichments, strict=True)
-            ],
-        }
-        script_keys = [
-            keys.COUNTS,
-            keys.ACTIVE,
-            keys.HISTORY,
-            keys.event(event.id),
-            jobs.ALL_QUEUES_KEY,
-            jobs.queue_key(jobs.LIVE_QUEUE),
-            jobs.scheduled_key(jobs.LIVE_QUEUE),
-            jobs.queue_key(jobs.BULK_QUEUE),
-            jobs.scheduled_key(jobs.BULK_QUEUE),
-            keys.HELD,
-            keys.BURST,
-            price_list(self._clock(), self._zone),
-            keys.ATTENTION,
-            keys.SINCE,
-            keys.ORGANIZATION,
-        ]
-        for one, job_id, item in zip(ids, job_ids, enrichments, strict=True):
-            script_keys += [keys.entry(one), jobs.job_key(job_id), keys.object_entries(item.object_id)]
-        answers = await self._share_a_trip(script_keys, [msgspec.json.encode(plan), *self._template])
+            ids = [
+                entry_id(
+                    organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id
+                )
+                for item in enrichments
+            ]
+            letters = await self._share_a_trip(
+                event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context
+            )
         accepted = [
-            Accepted(rule=item.rule, enrichment=one, result=answer.decode())
-            for one, item, answer in zip(ids, enrichments, answers, strict=True)
+            Accepted(rule=item.rule, enrichment=one, result=RESULTS[letter])
+            for one, item, letter in zip(ids, enrichments, letters, strict=True)
         ]
         if self._meter is not None:
             for done in accepted:
                 self._meter.count(PLANNED, rule=done.rule, result=done.result)
         return accepted
 
-    async def _share_a_trip(self, script_keys: list[str], args: list[Any]) -> list[bytes]:
-        waiting = _Waiting(script_keys, args, asyncio.get_running_loop().create_future())
+    async def _share_a_trip(
+        self,
+        event: Event,
+        enrichments: Sequence[PlannedEnrichment],
+        ids: Sequence[str],
+        *,
+        bulk: bool,
+        burst: Burst | None,
+        trace: str,
+    ) -> str:
+        kinds: dict[int, _Kind] = {}
+        items = []
+        for one, job_id, item in zip(ids, new_job_ids(ids, version=ENTRY_VERSION), enrichments, strict=True):
+            kind = _kind(item, bulk=bulk)
+            number = self._number(kind)
+            kinds[number] = kind
+            items.append((number, one, job_id, item.object_id, item.lead_id or "", item.judged, item.reopens))
+        most, within_ms = (-1, 0) if burst is None else (burst.most, round(burst.within_seconds * 1000))
+        message = msgspec.msgpack.encode(
+            (
+                event.id,
+                event.action,
+                event.organization_id,
+                event.date_updated,
+                _began_ms(event),
+                most,
+                within_ms,
+                trace,
+                items,
+            )
+        )
+        waiting = _Waiting(message, kinds, len(items), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         return await waiting.answer
 
+    def _number(self, kind: _Kind) -> int:
+        """The number by which this process calls a kind; none is given twice."""
+        number = self._kinds.get(kind)
+        if number is None:
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()
+            number = self._kinds[kind] = next(self._numbers)
+        return number
+
     async def _flush(self) -> None:
         while self._waiting:
             # whoever was answered already, because Redis hung for too long, will deliver again
-            self._waiting = [one for one in self._waiting if not one.answer.done()]
-            batch, self._waiting = self._waiting[:MOST_IN_ONE_TRIP], self._waiting[MOST_IN_ONE_TRIP:]
+            batch = self._next_batch([one for one in self._waiting if not one.answer.done()])
+            if not batch:
+                continue
             try:
                 answers = await self._send(batch)
             except Exception as error:  # noqa: BLE001  those who wait must hear of it, whatever it is
@@ -234,34 +230,80 @@ class Accepter:
                 else:
                     one.answer.set_result(answer)
 
-    async def _send(self, batch: list[_Waiting]) -> list[Any]:
-        answers = await self._pipeline(batch)
-        missed = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if missed:
-            # a restarted or failed-over Redis has forgotten the script
-            self._sha = None
-            again = await self._pipeline([batch[index] for index in missed])
-            for index, answer in zip(missed, again, strict=True):
-                answers[index] = answer
-        return answers
+    def _next_batch(self, waiting: list[_Waiting]) -> list[_Waiting]:
+        """Those whose turn it is; the others go on waiting."""
+        items = 0
+        for many, one in enumerate(waiting):
+            items += one.items
+            if many == MOST_IN_ONE_TRIP or (many and items > MOST_ITEMS_IN_ONE_TRIP):
+                self._waiting = waiting[many:]
+                return waiting[:many]
+        self._waiting = []
+        return waiting
 
-    async def _pipeline(self, batch: list[_Waiting]) -> list[Any]:
-        if self._sha is None:
-            self._sha = await self._redis.script_load(self._script)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for one in batch:
-                pipeline.evalsha(self._sha, len(one.keys), *one.keys, *one.args)
-            if self._wait_replicas:
-                ask_replicas(pipeline, self._wait_replicas)
-            answers = await pipeline.execute(raise_on_error=False)
-        return await self._confirmed(answers) if self._wait_replicas else answers
+    async def _send(self, batch: list[_Waiting]) -> list[str | Exception]:
+        """Write some events down; for each what became of it, or why Redis refused it.
 
-    async def _confirmed(self, answers: list[Any]) -> list[Any]:
-        """The answers, refused where too few replicas have what they tell of."""
-        *told, _, have_it = answers
-        if await are_enough(self._redis, wanted=self._wait_replicas, have_it=have_it):
-            return told
-        return [one if isinstance(one, Exception) else TooFewReplicasError() for one in told]
+        Raises:
+            redis.RedisError, OSError: none is known to be durable.
+        """
+        kinds: dict[int, _Kind] = {}
+        for one in batch:
+            kinds.update(one.kinds)
+        shared = {
+            "iso": jobs.stamp(),
+            "ttl": RETENTION_SECONDS,
+            "grace_ms": GRACE_MS,
+            "unsure_ms": UNSURE_MS,
+            "live": jobs.LIVE_QUEUE,
+            "bulk": jobs.BULK_QUEUE,
+            "version": ENTRY_VERSION,
+            "template": self._template,
+            "kinds": [(number, *kind) for number, kind in kinds.items()],
+        }
+        answers = await self._script(
+            keys=[
+                keys.COUNTS,
+                keys.ACTIVE,
+                keys.HISTORY,
+                jobs.ALL_QUEUES_KEY,
+                jobs.queue_key(jobs.LIVE_QUEUE),
+                jobs.scheduled_key(jobs.LIVE_QUEUE),
+                jobs.queue_key(jobs.BULK_QUEUE),
+                jobs.scheduled_key(jobs.BULK_QUEUE),
+                keys.HELD,
+                keys.BURST,
+                price_list(self._clock(), self._zone),
+                keys.ATTENTION,
+                keys.SINCE,
+                keys.ORGANIZATION,
+                keys.entry(""),
+                keys.object_entries(""),
+                keys.event(""),
+                jobs.job_key(""),
+            ],
+            args=[msgspec.msgpack.encode(shared), *(one.message for one in batch)],
+        )
+        await confirm(self._redis, self._wait_replicas)
+        return [_letters(answer.decode()) for answer in answers]
+
+
+def _kind(item: PlannedEnrichment, *, bulk: bool) -> _Kind:
+    return (
+        item.rule,
+        item.object_type,
+        item.field_id,
+        item.field_name,
+        item.mode,
+        round(item.settle_seconds * 1000),
+        bulk or item.priority is Priority.LOW,
+        item.priority is Priority.HIGH,
+    )
+
+
+def _letters(answer: str) -> str | ResponseError:
+    """What accept.lua says of one event; an error where only this one could not be written."""
+    return ResponseError(answer.removeprefix(_REFUSED)) if answer.startswith(_REFUSED) else answer
 
 
 def _began_ms(event: Event) -> int:
@@ -274,7 +316,3 @@ def _began_ms(event: Event) -> int:
         return max(0, round(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         return 0
-
-
-def _guard(burst: Burst) -> dict[str, int]:
-    return {"most": burst.most, "within_ms": round(burst.within_seconds * 1000)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ENTRY_VERSION = 2
 """Written into every entry, and into the id of each job that delivers it. A worker leaves newer ones alone.
@@ -101,17 +101,28 @@ def entry_id(*, organization_id: str, object_id: str, field_id: str) -> str:
     return base64.b32encode(digest).decode()[:ENTRY_ID_LENGTH].lower()
 
 
+_TOKEN_BYTES = 4
 _JOB_VERSION = re.compile(r"[a-z2-7]{20}-([0-9]{1,6})-[0-9a-f]+", re.ASCII)
 
 
-def new_job_id(of_entry: str, *, version: int) -> str:
-    """A fresh RQ job id for an entry: RQ allows letters, digits, `_` and `-`.
+def new_job_ids(of_entries: Sequence[str], *, version: int) -> list[str]:
+    """A fresh RQ job id for each of some entries: RQ allows letters, digits, `_` and `-`.
 
     Args:
-        of_entry: its id.
-        version: the entry's. In the id it costs no memory, and tells who may take the job before it is taken.
+        of_entries: their ids.
+        version: the entries'. In the id it costs no memory, and tells who may take a job before it is taken.
     """
-    return f"{of_entry}-{version}-{secrets.token_hex(4)}"
+    tokens = secrets.token_hex(_TOKEN_BYTES * len(of_entries))
+    digits = 2 * _TOKEN_BYTES
+    return [
+        f"{one}-{version}-{tokens[start : start + digits]}"
+        for one, start in zip(of_entries, range(0, len(tokens), digits), strict=True)
+    ]
+
+
+def new_job_id(of_entry: str, *, version: int) -> str:
+    """A fresh RQ job id for one entry; see `new_job_ids`."""
+    return new_job_ids([of_entry], version=version)[0]
 
 
 def job_version(job_id: str) -> int:

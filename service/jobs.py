@@ -92,7 +92,7 @@ def stamp() -> str:
     return now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def job_template(connection: Any) -> list[bytes | str | int]:
+def job_template(connection: Any) -> list[str | int]:
     """RQ's own hash of one of our jobs as a flat list, without what differs from job to job.
 
     The scripts write it as it is and add its creation, status, queue and description. To save memory, empty
@@ -114,8 +114,8 @@ def job_template(connection: Any) -> list[bytes | str | int]:
         description="",
     )
     varying = {"created_at", "enqueued_at", "status", "origin", "description"}
-    flat: list[bytes | str | int] = []
-    for name, value in {**job.to_dict(), "data": job.data}.items():
+    flat: list[str | int] = []
+    for name, value in {**job.to_dict(), "data": job.data.decode()}.items():
         if name not in varying and value != "":
             flat += [name, value]
     return flat

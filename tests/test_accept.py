@@ -13,7 +13,13 @@ from redis.backoff import NoBackoff
 from waiting import eventually
 
 from service import jobs, keys
-from service.accept import GRACE_MS, MOST_IN_ONE_TRIP, Accepter, StoreUnavailableError
+from service.accept import (
+    GRACE_MS,
+    MOST_IN_ONE_TRIP,
+    MOST_ITEMS_IN_ONE_TRIP,
+    Accepter,
+    StoreUnavailableError,
+)
 from service.embedded_redis import EmbeddedRedis, server_binary
 from service.enrichment import ENTRY_VERSION, FINAL_STATES, RETENTION_SECONDS, SETTLES, State
 from service.planning import PlannedEnrichment
@@ -317,21 +323,21 @@ async def test_high_priority_is_kept_while_a_field_settles(box):
 
 async def test_events_that_come_together_share_round_trips(box, async_redis):
     await box.accept(event("ev_warm"), wanted("cf_warm"))
-    pipelines = 0
-    real = box.accepter._pipeline
+    trips = 0
+    real = box.accepter._send
 
     async def counted(batch):
-        nonlocal pipelines
-        pipelines += 1
+        nonlocal trips
+        trips += 1
         return await real(batch)
 
-    box.accepter._pipeline = counted
+    box.accepter._send = counted
     before, whole = await commands(async_redis, "evalsha"), await commands(async_redis, "eval")
     events = [event(f"ev_{n}", object_id=f"lead_{n}") for n in range(3 * MOST_IN_ONE_TRIP)]
     results = await asyncio.gather(*(box.accept(one, wanted(object_id=one.object_id)) for one in events))
     assert results == [["planned"]] * len(events)
-    assert pipelines == 3
-    assert await commands(async_redis, "evalsha") - before == len(events)
+    assert trips == 3
+    assert await commands(async_redis, "evalsha") - before == trips
     assert await commands(async_redis, "eval") == whole
 
 
@@ -347,13 +353,13 @@ async def test_a_server_that_has_forgotten_the_script_is_told_again(box, async_r
 @pytest.mark.parametrize(("under_way", "afterwards"), [(False, "planned"), (True, "duplicate")])
 async def test_a_caller_that_goes_away_disturbs_nobody(box, monkeypatch, under_way, afterwards):
     """Its event is written if the round trip has left already, else not; either way it may come again."""
-    left, real = asyncio.Event(), box.accepter._pipeline
+    left, real = asyncio.Event(), box.accepter._send
 
     async def watched(batch):
         left.set()
         return await real(batch)
 
-    monkeypatch.setattr(box.accepter, "_pipeline", watched)
+    monkeypatch.setattr(box.accepter, "_send", watched)
     going = asyncio.create_task(box.accept(event("ev_1", object_id="lead_1"), wanted(object_id="lead_1")))
     staying = asyncio.create_task(box.accept(event("ev_2", object_id="lead_2"), wanted(object_id="lead_2")))
     # both have joined the queue for the next round trip, or it is under way
@@ -365,25 +371,141 @@ async def test_a_caller_that_goes_away_disturbs_nobody(box, monkeypatch, under_w
     assert await box.accept(event("ev_1", object_id="lead_1"), wanted(object_id="lead_1")) == [afterwards]
 
 
-async def test_one_refused_event_disturbs_nobody(box, async_redis):
-    await async_redis.set(keys.entry(id_of(object_id="lead_bad")), "not a hash")
-    good, bad = await asyncio.gather(
-        box.accept(event("ev_1", object_id="lead_good"), wanted(object_id="lead_good")),
-        box.accept(event("ev_2", object_id="lead_bad"), wanted(object_id="lead_bad")),
+@pytest.mark.parametrize(
+    "key",
+    [keys.entry(id_of("cf_b", object_id="lead_bad")), keys.object_entries("lead_bad"), keys.event("ev_bad")],
+    ids=["an entry", "a record's entries", "an event"],
+)
+async def test_an_event_that_cannot_be_written_is_refused_whole_and_disturbs_nobody(box, async_redis, key):
+    await async_redis.rpush(key, "neither a hash nor a string")
+
+    def items(object_id):
+        return [wanted(field, object_id=object_id, reopens=True) for field in ("cf_a", "cf_b")]
+
+    good, bad, also_good = await asyncio.gather(
+        box.accept(event("ev_1", object_id="lead_good"), *items("lead_good")),
+        box.accept(event("ev_bad", object_id="lead_bad"), *items("lead_bad")),
+        box.accept(event("ev_3", object_id="lead_too"), *items("lead_too")),
         return_exceptions=True,
     )
-    assert good == ["planned"]
+    assert good == also_good == ["planned"] * 2
     assert isinstance(bad, StoreUnavailableError)
+    assert str(bad.__cause__).startswith("WRONGTYPE")
+    assert await box.ledger.entry(id_of("cf_a", object_id="lead_bad")) is None
+    assert await box.counts() == {State.PLANNED: 4}
+    assert len(await box.queued()) == 4
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.COUNTS,
+        keys.ACTIVE,
+        keys.HISTORY,
+        keys.HELD,
+        keys.BURST,
+        keys.ATTENTION,
+        jobs.ALL_QUEUES_KEY,
+        *map(jobs.queue_key, jobs.QUEUES),
+        *map(jobs.scheduled_key, jobs.QUEUES),
+    ],
+)
+async def test_where_a_key_that_all_share_is_of_another_kind_nothing_is_written(box, async_redis, key):
+    await async_redis.set(key, "of another kind")
+    before = set(await async_redis.keys("*"))
+    with pytest.raises(StoreUnavailableError) as refusal:
+        await box.accept()
+    assert str(refusal.value.__cause__).startswith("WRONGTYPE")
+    assert set(await async_redis.keys("*")) == before
+    await async_redis.delete(key)
+    assert await box.accept() == ["planned"]
+
+
+async def test_events_of_one_record_that_share_a_round_trip_claim_each_field_once(box):
+    together = await asyncio.gather(
+        box.accept(event("ev_1"), wanted("cf_a"), wanted("cf_b")),
+        box.accept(event("ev_2"), wanted("cf_b", rule="Other"), wanted("cf_c", rule="Other")),
+    )
+    assert together == [["planned", "planned"], ["duplicate", "planned"]]
+    entries = [await box.entry(id_of(field)) for field in ("cf_a", "cf_b", "cf_c")]
+    assert [(one.rule, one.event_id) for one in entries] == [
+        ("Industry", "ev_1"),
+        ("Industry", "ev_1"),
+        ("Other", "ev_2"),
+    ]
+    assert {one.id for one in await box.ledger.entries_of(LEAD)} == {one.id for one in entries}
+
+
+async def test_every_job_of_a_round_trip_is_whole_for_rq(box):
+    settling = wanted("cf_s", settle_seconds=60, priority=Priority.HIGH, rule="Settling")
+    await asyncio.gather(
+        *(
+            box.accept(event(f"ev_{n}"), wanted(f"cf_{n}"), wanted(f"cf_low_{n}", priority=Priority.LOW))
+            for n in "123"
+        ),
+        box.accept(event("ev_4"), settling),
+    )
+    found = {}
+    for name in [f"cf_{n}" for n in "123"] + [f"cf_low_{n}" for n in "123"] + ["cf_s"]:
+        entry = await box.entry(id_of(name))
+        raw = await box.redis.hgetall(jobs.job_key(entry.job_id))
+        found[name] = {key: value for key, value in raw.items() if key != b"created_at"}
+    assert found["cf_1"] == found["cf_2"] == found["cf_3"]
+    assert found["cf_low_1"] == found["cf_low_2"] == found["cf_low_3"]
+    assert found["cf_1"] | {b"origin": b"enrich-bulk"} == found["cf_low_1"]
+    assert (
+        found["cf_1"]
+        | {
+            b"description": b"Settling",
+            b"status": b"scheduled",
+            b"enqueue_at_front": b"1",
+        }
+        == found["cf_s"]
+    )
+
+
+async def test_a_round_trip_carries_no_more_enrichments_than_redis_does_at_once(box, monkeypatch):
+    batches, real = [], box.accepter._send
+
+    async def watched(batch):
+        batches.append([one.items for one in batch])
+        return await real(batch)
+
+    monkeypatch.setattr(box.accepter, "_send", watched)
+    most = MOST_ITEMS_IN_ONE_TRIP
+    sizes = [most + 1, most - 1, 1, 1]
+    results = await asyncio.gather(
+        *(
+            box.accept(
+                event(f"ev_{n}", object_id=f"lead_{n}"),
+                *(wanted(f"cf_{field}", object_id=f"lead_{n}") for field in range(size)),
+            )
+            for n, size in enumerate(sizes)
+        )
+    )
+    assert batches == [[most + 1], [most - 1, 1], [1]]
+    assert results == [["planned"] * size for size in sizes]
+
+
+async def test_more_kinds_of_work_than_are_remembered_are_planned_all_the_same(box, monkeypatch):
+    monkeypatch.setattr("service.accept.MOST_KINDS", 2)
+    rules = [f"Rule {n}" for n in range(5)]
+    await asyncio.gather(
+        *(box.accept(event(), wanted(f"cf_{rule}", rule=rule)) for rule in rules),
+        box.accept(event(), *(wanted(f"cf_too_{rule}", rule=rule) for rule in rules)),
+    )
+    for prefix in ("cf_", "cf_too_"):
+        assert [(await box.entry(id_of(f"{prefix}{rule}"))).rule for rule in rules] == rules
 
 
 async def test_a_mistake_of_ours_reaches_those_who_wait_and_stops_nobody_after_them(box):
     async def broken(_batch):
         raise ZeroDivisionError
 
-    box.accepter._pipeline, real = broken, box.accepter._pipeline
+    box.accepter._send, real = broken, box.accepter._send
     answers = await asyncio.gather(*(box.accept(event(f"ev_{n}")) for n in range(3)), return_exceptions=True)
     assert [type(one) for one in answers] == [ZeroDivisionError] * 3
-    box.accepter._pipeline = real
+    box.accepter._send = real
     assert await box.accept() == ["planned"]
 
 

@@ -1,17 +1,19 @@
--- Claim every field an event leads to and enqueue its job, in one step: all of it is durable, or none.
+-- Claim every field that events lead to and enqueue its job, in one step for a batch of events. Of each event all is
+-- durable, or none; one that cannot be written is refused by itself.
 --
--- KEYS  1 counts  2 active  3 history  4 event  5 rq:queues
---       6 live queue  7 live scheduled  8 bulk queue  9 bulk scheduled  10 held entries  11 newest plannings
---       12 price list of the day  13 entries that need a person  14 since when Redis remembers
---       15 the organization that entries are of
---       then for each item: entry, rq job, entries of the object
--- ARGV  1 JSON { event, action, began_ms (nobody can have called for the record before, or 0), unsure_ms (how long a call
---                from before a loss may run), stamp, iso, org, ttl, grace_ms, live, bulk, version,
---                burst = { most, within_ms } or nil, trace (what the executions are part of) or nil,
---                items = [ { id, job, rule, type, object, lead, field, name, mode, delay_ms, bulk, front, reopens, judged } ] }
---       2.. the RQ job template, field and value in turn
--- Returns for each item: "planned" | "reopened" | "again" (will run once more when what is under way has ended)
---         | "held" (the burst guard wants a person to release it) | "duplicate"
+-- KEYS  1 counts  2 active  3 history  4 rq:queues  5 live queue  6 live scheduled  7 bulk queue  8 bulk scheduled
+--       9 held entries  10 newest plannings  11 price list of the day  12 entries that need a person
+--       13 since when Redis remembers  14 the organization that entries are of
+--       15 .. 18 what keys of entries, of a record's entries, of events and of RQ's jobs begin with
+-- ARGV  1 MessagePack { iso, ttl, grace_ms, unsure_ms (how long a call from before a loss may run), live, bulk (names of the
+--                       queues), version, template (RQ's job, field and value in turn),
+--                       kinds = [ [ number, rule, type, field, name, mode, delay_ms, bulk, front ] ] }
+--       2.. for each event MessagePack [ event, action, org, stamp, began_ms (nobody can have called for the record before,
+--           or 0), burst guard's most or -1, its within_ms, trace (what the executions are part of) or "",
+--           [ [ number of the kind, id, job, object, lead, judged, reopens ] ] ]
+-- Returns for each event a letter for each of its items, or "!" and why it was refused:
+--         p planned | r reopened | a again (will run once more when what is under way has ended)
+--         | h held (the burst guard wants a person to release it) | d duplicate
 --
 -- An entry is claimed by being created. A finished one is planned anew only when the item says the event may do so
 -- and neither this version of the event (its date_updated) nor a later one has been planned before. One that is in
@@ -20,108 +22,217 @@
 -- After a complete loss of Redis, a record from before may have been in a call that is still under way. Its entry says
 -- so, and its fences begin where those of its former life cannot have come.
 
-local plan = cjson.decode(ARGV[1])
-local template = {}
-for i = 2, #ARGV do template[#template + 1] = ARGV[i] end
+local batch = cmsgpack.unpack(ARGV[1])
 local now = now_ms()
+local now_text = whole(now)
+local call, concat = redis.call, table.concat
 
-local may_reopen = false
-for _, item in ipairs(plan.items) do may_reopen = may_reopen or item.reopens end
-local seen = false
-if may_reopen then
-  local planned = redis.call('GET', KEYS[4])
-  -- ISO 8601 in one zone sorts as text; an older version comes late when a delivery is repeated
-  seen = planned and planned >= plan.stamp
-  if not seen then redis.call('SET', KEYS[4], plan.stamp, 'EX', plan.ttl) end
+-- What all events share is written at the end: were one of these another kind of key, nothing must have been written yet.
+call('HLEN', KEYS[1])
+call('XLEN', KEYS[3])
+call('SCARD', KEYS[4])
+call('LLEN', KEYS[5])
+call('LLEN', KEYS[7])
+call('LLEN', KEYS[10])
+call('HLEN', KEYS[11])
+for _, i in ipairs({ 2, 6, 8, 9, 12 }) do call('ZCARD', KEYS[i]) end
+
+local since = tonumber(call('GET', KEYS[13]))
+if not since then
+  since = now
+  call('SET', KEYS[13], now_text)
+end
+local usual_org = call('GET', KEYS[14])
+
+-- What becomes of the shared keys.
+local counted, costs = {}, {}
+local active, held = {}, {}
+local queued, first, scheduled = { {}, {} }, { {}, {} }, { {}, {} }
+
+local function append(list, one, two)
+  list[#list + 1] = one
+  if two then list[#list + 1] = two end
+end
+
+local function tally(sums, name, amount)
+  sums[name] = (sums[name] or 0) + amount
+end
+
+-- Give a command a long list of arguments, some at a time: Lua's stack is small.
+local function give(command, key, arguments)
+  for i = 1, #arguments, 1000 do
+    call(command, key, unpack(arguments, i, math.min(i + 999, #arguments)))
+  end
+end
+
+-- What entries and jobs of one rule have in common. In an entry, what is usual is left out to save memory:
+-- service/enrichment.py says what is.
+local kinds = {}
+local STATE, OBJECT, EVENT, JOB = 12, 14, 16, 18
+for _, kind in ipairs(batch.kinds) do
+  local number, rule, type, field, name, mode, delay_ms, bulk, front = unpack(kind)
+  local entry = { 'v', batch.version, 'field', field, 'name', name, 'rule', rule, 'planned_ms', now_text,
+                  'state', '', 'object', '', 'event', '', 'job', '' }
+  local due_ms = now + delay_ms
+  if type ~= 'lead' then append(entry, 'type', type) end
+  if mode ~= 'fill' then append(entry, 'mode', mode) end
+  if bulk then append(entry, 'queue', batch.bulk) end
+  if delay_ms > 0 then append(entry, 'due_ms', whole(due_ms)) end
+  local job = { unpack(batch.template) }
+  append(job, 'created_at', batch.iso)
+  append(job, 'description', rule)
+  append(job, 'origin', bulk and batch.bulk or batch.live)
+  append(job, 'status', delay_ms > 0 and 'scheduled' or 'queued')
+  if front and delay_ms > 0 then append(job, 'enqueue_at_front', 1) end
+  kinds[number] = {
+    type = type, entry = entry, own = #entry, job = job, waits = delay_ms > 0, queue = bulk and 2 or 1, front = front,
+    due = string.format('%.3f', due_ms / 1000), overdue = whole(due_ms + batch.grace_ms),
+    cost = rule .. '\t' .. name .. '\tduplicates',
+    fact = ',"field":' .. cjson.encode(name) .. ',"rule":' .. cjson.encode(rule) .. ',"state":"',
+  }
 end
 
 -- The burst guard: more than `most` planned within the window, and the rest is held.
-local function held_by_guard()
-  if not plan.burst then return false end
-  local oldest = redis.call('LINDEX', KEYS[11], plan.burst.most - 1)
-  if plan.burst.most == 0 or (oldest and tonumber(oldest) > now - plan.burst.within_ms) then return true end
-  redis.call('LPUSH', KEYS[11], whole(now))
-  redis.call('LTRIM', KEYS[11], 0, plan.burst.most - 1)
+local function held_by_guard(most, within_ms)
+  if most < 0 then return false end
+  local oldest = call('LINDEX', KEYS[10], most - 1)
+  if most == 0 or (oldest and tonumber(oldest) > now - within_ms) then return true end
+  call('LPUSH', KEYS[10], now_text)
+  call('LTRIM', KEYS[10], 0, most - 1)
   return false
 end
 
-local since = tonumber(redis.call('GET', KEYS[14]))
-if not since then
-  since = now
-  redis.call('SET', KEYS[14], whole(now))
+-- A job of the same rule is copied: that costs half of writing it.
+local function write_job(kind, id)
+  local key = KEYS[18] .. id
+  if kind.written then
+    call('COPY', kind.written, key)
+  else
+    call('HSET', key, unpack(kind.job))
+    kind.written = key
+  end
 end
-local lost = plan.began_ms <= since and now < since + plan.unsure_ms
 
--- An organization is written once, and into the entries of another one only.
-redis.call('SET', KEYS[15], plan.org, 'NX')
-local usual_org = redis.call('GET', KEYS[15])
+local function put_in_line(kind, id)
+  if kind.waits then
+    append(scheduled[kind.queue], kind.due, id)
+  else
+    append((kind.front and first or queued)[kind.queue], id)
+  end
+end
 
--- What is usual is left out of an entry, to save memory: service/enrichment.py says what is.
-local function facts_of(item, to, why)
-  local facts = { 'v', plan.version, 'object', item.object, 'field', item.field, 'name', item.name, 'rule', item.rule,
-                  'event', plan.event, 'state', to, 'job', item.job, 'planned_ms', whole(now) }
-  local function note(name, value, usual)
-    if value ~= usual then
-      facts[#facts + 1] = name
-      facts[#facts + 1] = value
+local function take(event)
+  local event_id, action, org, stamp, began_ms, most, within_ms, trace, items = unpack(event)
+  -- all that may go wrong comes before anything is written
+  local found, objects, may_reopen = {}, {}, false
+  for i, item in ipairs(items) do
+    found[i] = redis.pcall('HMGET', KEYS[15] .. item[2], 'state', 'holder', 'ambiguous')
+    if found[i].err then return '!' .. found[i].err end
+    local object = item[4]
+    if not objects[object] then
+      objects[object] = { json = cjson.encode(object), entries = {} }
+      local known = redis.pcall('HLEN', KEYS[16] .. object)
+      if type(known) == 'table' then return '!' .. known.err end
+    end
+    may_reopen = may_reopen or item[7]
+  end
+  local seen = false
+  if may_reopen then
+    local planned = redis.pcall('GET', KEYS[17] .. event_id)
+    if type(planned) == 'table' then return '!' .. planned.err end
+    -- ISO 8601 in one zone sorts as text; an older version comes late when a delivery is repeated
+    seen = planned and planned >= stamp
+    if not seen then call('SET', KEYS[17] .. event_id, stamp, 'EX', batch.ttl) end
+  end
+  local lost = began_ms <= since and now < since + batch.unsure_ms
+  if not usual_org then
+    usual_org = org
+    call('SET', KEYS[14], org)
+  end
+  local event_json = cjson.encode(event_id)
+
+  local letters, claimed = {}, {}
+  for i, item in ipairs(items) do
+    local number, id, job, object, lead, judged, reopens = unpack(item)
+    local kind, state = kinds[number], found[i][1]
+    local newer = reopens and not seen
+    if claimed[id] then
+      letters[i] = 'd'
+      tally(costs, kind.cost, 1)
+    elseif not state or (FINAL[state] and newer) then
+      local key = KEYS[15] .. id
+      if state then
+        call('HDEL', key, 'value', 'confidence', 'reasoning', 'before', 'ambiguous', 'called_ms', 'ended_ms',
+             'unreachable_ms', 'failures', 'again', 'org', 'type', 'lead', 'action', 'mode', 'queue', 'reason',
+             'attempts', 'judged', 'due_ms', 'changed_ms', 'trace')
+        call('PERSIST', key)
+        call('ZREM', KEYS[12], id)
+        tally(counted, state, -1)
+      end
+      local is_held = held_by_guard(most, within_ms)
+      local to = (kind.waits or is_held) and 'waiting' or 'planned'
+      local entry, length = kind.entry, kind.own
+      entry[STATE], entry[OBJECT], entry[EVENT], entry[JOB] = to, object, event_id, job
+      local function note(name, value)
+        entry[length + 1], entry[length + 2] = name, value
+        length = length + 2
+      end
+      if org ~= usual_org then note('org', org) end
+      if lead ~= (kind.type == 'lead' and object or '') then note('lead', lead) end
+      if action ~= 'created' then note('action', action) end
+      if is_held then note('reason', 'held by the burst guard until released') end
+      if judged then note('judged', 1) end
+      if trace ~= '' then note('trace', trace) end
+      if lost and not state then
+        note('lost_ms', whole(since))
+        note('fence', now_text)
+      end
+      call('HSET', key, unpack(entry, 1, length))
+      if is_held then
+        append(held, now_text, id)
+      else
+        write_job(kind, job)
+        put_in_line(kind, job)
+        append(active, kind.overdue, id)
+      end
+      append(objects[object].entries, id, '')
+      tally(counted, to, 1)
+      call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact',
+           concat({ '{"at":', now_text, ',"id":"', id, '","object":', objects[object].json, kind.fact, to,
+                    '","event":', event_json, '}' }))
+      claimed[id] = true
+      letters[i] = is_held and 'h' or state and 'r' or 'p'
+    elseif newer and not FINAL[state] and (found[i][2] or found[i][3]) then
+      call('HSET', KEYS[15] .. id, 'again', event_id)
+      letters[i] = 'a'
+    else
+      tally(costs, kind.cost, 1)
+      letters[i] = 'd'
     end
   end
-  note('org', plan.org, usual_org)
-  note('type', item.type, 'lead')
-  note('lead', item.lead, item.type == 'lead' and item.object or '')
-  note('mode', item.mode, 'fill')
-  note('queue', item.bulk and plan.bulk or plan.live, plan.live)
-  note('action', plan.action, 'created')
-  note('reason', why, '')
-  note('judged', item.judged and 1 or 0, 0)
-  note('trace', plan.trace, nil)
-  note('due_ms', whole(now + item.delay_ms), whole(now))
-  return facts
+  for object, one in pairs(objects) do
+    if #one.entries > 0 then
+      give('HSET', KEYS[16] .. object, one.entries)
+      call('PERSIST', KEYS[16] .. object)
+    end
+  end
+  return concat(letters)
 end
 
 local answers = {}
-for i, item in ipairs(plan.items) do
-  local base = 15 + (i - 1) * 3
-  local entry, job, entries = KEYS[base + 1], KEYS[base + 2], KEYS[base + 3]
-  local found = redis.call('HMGET', entry, 'state', 'holder', 'ambiguous')
-  local state = found[1]
-  local fresh = not state
-  local newer = item.reopens and not seen
-  local reopen = state and FINAL[state] and newer
-  if fresh or reopen then
-    local waits = item.delay_ms > 0
-    if reopen then
-      redis.call('HDEL', entry, 'value', 'confidence', 'reasoning', 'before', 'ambiguous', 'called_ms', 'ended_ms',
-                 'unreachable_ms', 'failures', 'again', 'org', 'type', 'lead', 'action', 'mode', 'queue', 'reason',
-                 'attempts', 'judged', 'due_ms', 'changed_ms', 'trace')
-      redis.call('PERSIST', entry)
-      redis.call('ZREM', KEYS[13], item.id)
-    end
-    local held = held_by_guard()
-    local to = (waits or held) and 'waiting' or 'planned'
-    local why = held and 'held by the burst guard until released' or ''
-    redis.call('HSET', entry, unpack(facts_of(item, to, why)))
-    if held then
-      redis.call('ZADD', KEYS[10], whole(now), item.id)
-    else
-      enqueue({ job = job, queues = KEYS[5], queue = item.bulk and KEYS[8] or KEYS[6],
-                scheduled = item.bulk and KEYS[9] or KEYS[7], origin = item.bulk and plan.bulk or plan.live },
-              item.job, template, plan.iso, item.rule, now, item.delay_ms, item.front)
-      redis.call('ZADD', KEYS[2], whole(now + item.delay_ms + plan.grace_ms), item.id)
-    end
-    if fresh and lost then redis.call('HSET', entry, 'lost_ms', whole(since), 'fence', whole(now)) end
-    redis.call('HSET', entries, item.id, '')
-    redis.call('PERSIST', entries)
-    count(KEYS[1], state, to)
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact', cjson.encode({ at = now, id = item.id,
-      object = item.object, field = item.name, rule = item.rule, state = to, event = plan.event }))
-    answers[i] = held and 'held' or fresh and 'planned' or 'reopened'
-  elseif newer and not FINAL[state] and (found[2] or found[3]) then
-    redis.call('HSET', entry, 'again', plan.event)
-    answers[i] = 'again'
-  else
-    note_cost(KEYS[12], item.rule, item.name, 'duplicates')
-    answers[i] = 'duplicate'
-  end
+for i = 2, #ARGV do answers[i - 1] = take(cmsgpack.unpack(ARGV[i])) end
+
+for q, line in ipairs({ { KEYS[5], KEYS[6] }, { KEYS[7], KEYS[8] } }) do
+  if #queued[q] + #first[q] + #scheduled[q] > 0 then call('SADD', KEYS[4], line[1]) end
+  give('RPUSH', line[1], queued[q])
+  give('LPUSH', line[1], first[q])
+  give('ZADD', line[2], scheduled[q])
 end
+give('ZADD', KEYS[2], active)
+give('ZADD', KEYS[9], held)
+for state, amount in pairs(counted) do
+  if amount ~= 0 then call('HINCRBY', KEYS[1], state, amount) end
+end
+for cost, amount in pairs(costs) do call('HINCRBY', KEYS[11], cost, amount) end
+if next(costs) then call('EXPIRE', KEYS[11], 400 * 86400) end
 return answers
