@@ -88,6 +88,8 @@ class Bindings:
     def for_event(self, event: Event) -> tuple[BoundRule, ...]:
         """The bound rules that the event triggers, in the file's order."""
         candidates = self._by_event.get((event.object_type, event.action), ())
+        if event.action != Action.UPDATED:
+            return candidates
         return tuple(bound for bound in candidates if bound.triggered_by(event))
 
 

@@ -6,7 +6,6 @@ RQ job only delivers it to a worker. Every wait makes a new job: a job id is an 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import secrets
@@ -98,8 +97,18 @@ field, read back, is empty, and whatever is in hand by `planned` when an event c
 def entry_id(*, organization_id: str, object_id: str, field_id: str) -> str:
     """The one name of an enrichment: the same three ids always give the same 20 characters (a-z, 2-7)."""
     digest = hashlib.blake2b(f"{organization_id}\0{object_id}\0{field_id}".encode(), digest_size=13).digest()
-    return base64.b32encode(digest).decode()[:ENTRY_ID_LENGTH].lower()
+    # base32 without its padding, in lower case: the standard library's takes three times as long
+    number = int.from_bytes(digest, "big") >> _SPARE_BITS
+    return "".join([_PAIRS[number >> shift & _PAIR_MASK] for shift in _SHIFTS])
 
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(first + second for first in _BASE32 for second in _BASE32)
+_PAIR_BITS = 10
+_PAIR_MASK = (1 << _PAIR_BITS) - 1
+_SPARE_BITS = 4
+"""13 bytes are 104 bits, of which an id holds 100."""
+_SHIFTS = range(_PAIR_BITS * (ENTRY_ID_LENGTH // 2 - 1), -1, -_PAIR_BITS)
 
 _TOKEN_BYTES = 4
 _JOB_VERSION = re.compile(r"[a-z2-7]{20}-([0-9]{1,6})-[0-9a-f]+", re.ASCII)

@@ -7,7 +7,7 @@ as Close adds and omits some without notice. Source: https://developer.close.com
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,8 +18,7 @@ ENRICH_PATH = "/enrich_field/"
 _LONGEST_KEY = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event, decoded as far as planning needs it; `data` stays raw until somebody asks.
 
     Attributes:
@@ -50,7 +49,11 @@ class Event:
     api_key_id: str | None = None
     request_path: str | None = None
     subscription_id: str | None = None
-    data_json: bytes | None = field(default=None, repr=False)
+    data_json: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Which event it is, without what it says of the record."""
+        return f"Event(id={self.id!r}, {self.object_type}.{self.action}, object_id={self.object_id!r})"
 
     def data(self) -> dict[str, Any]:
         """The object's snapshot decoded, `{}` where the event carries none that can be read."""
@@ -140,6 +143,7 @@ class _Envelope(msgspec.Struct):
     subscription_id: str | None = None
 
 
+_NO_META = _Meta()
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _EVENT = msgspec.json.Decoder(_WireEvent)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -153,7 +157,7 @@ def _reason(error: Exception) -> str:
 
 
 def _event(wire: _WireEvent, *, subscription_id: str | None) -> Event | Unparseable:
-    meta = wire.meta or _Meta()
+    meta = wire.meta or _NO_META
     lead_id = wire.lead_id or None
     object_id = wire.object_id
     if wire.object_type == "lead" and wire.action == "merged":
@@ -167,7 +171,8 @@ def _event(wire: _WireEvent, *, subscription_id: str | None) -> Event | Unparsea
         ("action", wire.action),
         ("lead_id", lead_id or object_id),
     ):
-        if not _is_key(value):
+        if not (0 < len(value) <= _LONGEST_KEY and value.isprintable() and " " not in value):
+            # neither in a Redis key nor in a log line could it stand as it is
             return Unparseable(
                 f"`{key}` must have 1 to {_LONGEST_KEY} characters without spaces or control characters"
             )
@@ -187,8 +192,3 @@ def _event(wire: _WireEvent, *, subscription_id: str | None) -> Event | Unparsea
         subscription_id=subscription_id,
         data_json=None if data_json == b"null" else data_json,
     )
-
-
-def _is_key(text: str) -> bool:
-    """Whether a text can stand in a Redis key and in a log line as it is."""
-    return 0 < len(text) <= _LONGEST_KEY and text.isprintable() and " " not in text

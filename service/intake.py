@@ -6,10 +6,10 @@ An answer of 2xx is given only when Redis holds all that the delivery leads to.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from service import keys
@@ -24,7 +24,7 @@ from service.signature import UNKNOWN_KEY, Refused, verify
 from service.tracing import NEW_TRACE, OFF
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from structlog.typing import FilteringBoundLogger
@@ -44,8 +44,10 @@ RETRY_AFTER_SECONDS = 10
 BACKLOG_PAUSE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+_RESULT_OF_STATUS = {401: "refused", 503: "unavailable"}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP status, a small JSON body and, with a 503, when to come back."""
 
     status: int
@@ -55,8 +57,7 @@ class Answer:
     @property
     def result(self) -> str:
         """What became of the delivery, in a word, for metrics."""
-        by_status = {401: "refused", 503: "unavailable"}
-        return by_status.get(self.status) or str(self.body["status"])
+        return _RESULT_OF_STATUS.get(self.status) or str(self.body["status"])
 
 
 UNAVAILABLE = Answer(
@@ -132,7 +133,8 @@ class Intake:
         began = self._timer()
         with self._tracing.step(f"POST {WEBHOOK_PATH}", kind="server", within=NEW_TRACE) as step:
             answer = await self._answer(headers, body)
-            _note(step, answer)
+            if step.context:
+                _note(step, answer)
         result = answer.result
         self._meter.count(EVENTS, result=result)
         if result != "refused":
@@ -154,12 +156,12 @@ class Intake:
             self._log.warning("refused", reason=verdict.reason)
             return Answer(status=401, body={"error": verdict.reason})
         event = parse_event(body)
-        log = self._log.bind(age_seconds=round(verdict.age_seconds, 1))
+        noted = {"age_seconds": round(verdict.age_seconds, 1)}
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if isinstance(event, Unparseable):
                     return await self._quarantine(body, event.reason)
-                return await self._take(event, body, log)
+                return await self._take(event, body, noted)
         except (RedisError, StoreUnavailableError, OSError) as error:
             self._log.error("not accepted", error=type(error).__name__)
             return UNAVAILABLE
@@ -179,39 +181,41 @@ class Intake:
         self._log.warning("quarantined", reason=reason, kept_as=kept_as)
         return Answer(status=202, body={"status": "quarantined", "reason": reason, "id": kept_as})
 
-    async def _take(self, event: Event, body: bytes, log: FilteringBoundLogger) -> Answer:
+    async def _take(self, event: Event, body: bytes, noted: Mapping[str, object]) -> Answer:
         knowledge = self._knowledge()
         if knowledge.complete:
-            return await self._process(event, body, knowledge, log)
+            return await self._process(event, body, knowledge, noted)
         # without the fields' ids nothing can be planned, and nothing may be lost
         await self._redis.rpush(keys.BACKLOG, body)
         await confirm(self._redis, self._wait_replicas)
         facts = _facts(event)
-        log.warning("kept for planning", event_id=event.id, type=facts["type"])
+        self._log.warning("kept for planning", **noted, event_id=event.id, type=facts["type"])
         reason = "will be planned as soon as Close's fields are known"
         return Answer(status=202, body={**facts, "status": "accepted", "reason": reason})
 
     async def _process(
-        self, event: Event, body: bytes, knowledge: Knowledge, log: FilteringBoundLogger
+        self, event: Event, body: bytes, knowledge: Knowledge, noted: Mapping[str, object]
     ) -> Answer:
         try:
-            return await self._plan_and_accept(event, knowledge, log)
+            return await self._plan_and_accept(event, knowledge, noted)
         except (RedisError, StoreUnavailableError, OSError):
             raise
         except Exception as error:  # noqa: BLE001  a mistake of ours must not cost the event: a person gets it
             return await self._quarantine(body, f"internal error: {type(error).__name__}")
 
-    async def _plan_and_accept(self, event: Event, knowledge: Knowledge, log: FilteringBoundLogger) -> Answer:
+    async def _plan_and_accept(
+        self, event: Event, knowledge: Knowledge, noted: Mapping[str, object]
+    ) -> Answer:
         facts = _facts(event)
-        log = log.bind(event_id=event.id, type=facts["type"])
+        noted = {**noted, "event_id": event.id, "type": facts["type"]}
         with self._tracing.step("plan"):
             planned = self.plan(event, knowledge)
         if isinstance(planned, Ignored):
-            log.info("ignored", reason=planned.text)
+            self._log.info("ignored", **noted, reason=planned.text)
             return Answer(status=200, body={**facts, "status": "ignored", "reason": planned.text})
         skipped = [{"rule": one.rule, "reason": one.reason} for one in planned.skipped]
         if not planned.enrichments:
-            log.info("ignored", skipped=skipped)
+            self._log.info("ignored", **noted, skipped=skipped)
             return Answer(
                 status=200,
                 body={**facts, "status": "ignored", "reason": "no rule wants it", "skipped": skipped},
@@ -222,7 +226,7 @@ class Intake:
         results = [{"rule": one.rule, "enrichment": one.enrichment, "result": one.result} for one in accepted]
         duplicate = all(one.result == "duplicate" for one in accepted)
         status = "duplicate" if duplicate else "accepted"
-        log.info(status, planned=results, skipped=skipped)
+        self._log.info(status, **noted, planned=results, skipped=skipped)
         return Answer(status=202, body={**facts, "status": status, "planned": results, "skipped": skipped})
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:
@@ -259,7 +263,7 @@ class Intake:
                 await self._quarantine(body, event.reason)
             else:
                 with self._tracing.step("plan what was kept", within=NEW_TRACE) as step:
-                    _note(step, await self._process(event, body, knowledge, self._log.bind(backlog=True)))
+                    _note(step, await self._process(event, body, knowledge, {"backlog": True}))
         except StoreUnavailableError as error:
             if isinstance(error.__cause__, ResponseError):
                 # Redis is there but refuses this one: the others have their turn before it is tried again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from service.binding import Bindings, bind
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from service.schema import Schema
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Knowledge:
     """Rules and schemas as of one moment.
 
@@ -37,14 +38,14 @@ class Knowledge:
         """Bind rules to schemas."""
         return cls(rulebook=rulebook, schemas=schemas, bindings=bind(rulebook, schemas=schemas))
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """True when events can be planned: the organization and all schemas of enabled rules are known."""
         return self.organization_id is not None and all(
             rule.object_type in self.schemas for rule in self.rulebook.enabled
         )
 
-    @property
+    @cached_property
     def organization_id(self) -> str | None:
         """The organization that the API key belongs to, or None while no schema names it."""
         named = (schema.organization_id for schema in self.schemas.values())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from service.condition import event_view, record_view
 from service.rules import Action, Mode, ObjectType, Priority, Rule, in_sample
 
@@ -36,8 +38,7 @@ class Ignored:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedEnrichment:
+class PlannedEnrichment(msgspec.Struct, frozen=True, kw_only=True):
     """One field to enrich.
 
     Attributes:
@@ -68,16 +69,14 @@ class PlannedEnrichment:
     reopens: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     """A rule for this kind of event that did not want this one; `reason` holds no record's value."""
 
     rule: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the rules make of an event: each of them is in one of the two, both in the file's order."""
 
     enrichments: tuple[PlannedEnrichment, ...] = ()

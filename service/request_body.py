@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
+
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from starlette.types import Receive
 
 
-async def read_body(request: Request, *, most: int) -> bytes | None:
+async def read_body(receive: Receive, *, most: int) -> bytes | None:
     """The raw body; None as soon as it is longer than allowed, whatever its length was said to be.
 
     Args:
-        request: whose body has not been read yet.
+        receive: ASGI's, of a request whose body has not been read yet.
         most: bytes.
 
     Raises:
@@ -20,9 +22,15 @@ async def read_body(request: Request, *, most: int) -> bytes | None:
     """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > most:
             return None
         chunks.append(chunk)
-    return b"".join(chunks)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

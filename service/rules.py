@@ -177,5 +177,7 @@ def in_sample(*, rule_name: str, object_id: str, share: float) -> bool:
         object_id: Close's id of the lead or contact.
         share: 0 to 1.
     """
+    if share >= 1:
+        return True
     digest = hashlib.blake2b(f"{rule_name}\0{object_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64

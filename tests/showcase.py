@@ -7,10 +7,11 @@ import json
 import random
 import time
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ledger_box import event, wanted
+from msgspec import structs
 from stack import lively_world, running
 
 from service import keys
@@ -101,11 +102,11 @@ class Showcase:
             accepter = Accepter(ledger.redis)
             for lead_id in leads:
                 planned = wanted(field.id, object_id=lead_id, rule="Pitch")
-                happened = replace(
+                happened = structs.replace(
                     event(f"ev_{lead_id}", object_id=lead_id), organization_id=world.organization.id
                 )
                 guard = Burst(most=0, within_seconds=3600.0)
-                await accepter.accept(happened, [replace(planned, field_name="Pitch")], burst=guard)
+                await accepter.accept(happened, [structs.replace(planned, field_name="Pitch")], burst=guard)
 
         self.stack.ask(plan)
         return leads

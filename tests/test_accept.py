@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 from ledger_box import LEAD, SECOND_STAMP, LedgerBox, event, id_of, wanted
+from msgspec import structs
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from waiting import eventually
@@ -87,7 +88,7 @@ async def test_an_entry_says_what_is_unusual_about_it_until_it_is_planned_anew(b
         judged=True,
         reopens=True,
     )
-    elsewhere = replace(UPDATED, organization_id="orga_2", object_type="contact", object_id="cont_1")
+    elsewhere = structs.replace(UPDATED, organization_id="orga_2", object_type="contact", object_id="cont_1")
     (accepted,) = await box.accepter.accept(elsewhere, [unusual])
     entry = await box.entry(accepted.enrichment)
     facts = (
@@ -105,8 +106,10 @@ async def test_an_entry_says_what_is_unusual_about_it_until_it_is_planned_anew(b
     assert claim.entry == replace(entry, fence=claim.fence, holder=claim.entry.holder)
     await box.settle(claim, State.HELD, reason="nobody knows")
 
-    usual = replace(unusual, mode=Mode.FILL, settle_seconds=0.0, priority=Priority.NORMAL, judged=False)
-    later = replace(elsewhere, action="created", date_updated=SECOND_STAMP)
+    usual = structs.replace(
+        unusual, mode=Mode.FILL, settle_seconds=0.0, priority=Priority.NORMAL, judged=False
+    )
+    later = structs.replace(elsewhere, action="created", date_updated=SECOND_STAMP)
     assert [one.result for one in await box.accepter.accept(later, [usual])] == ["reopened"]
     entry = await box.entry(entry.id)
     assert (entry.organization_id, entry.lead_id, entry.action, entry.mode) == (

@@ -10,6 +10,7 @@ import pytest
 from backfill_box import add_old_leads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from reconcile_box import reconciling
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sandbox_box import Clock, chance
@@ -312,7 +313,7 @@ async def test_what_close_has_answered_since_it_was_found_is_not_paid_for_again(
     order = close.order(since="400d")
     known = await close.gathered(order)
     event, *enrichments = live(close, old[0])
-    await close.box.ledger.accept(event, *(replace(one, reopens=True) for one in enrichments))
+    await close.box.ledger.accept(event, *(structs.replace(one, reopens=True) for one in enrichments))
     await close.end(old[0], State.EMPTY)
     backfill = close.backfill(order)
     await backfill.plan(await backfill.agree(known))

@@ -1,6 +1,5 @@
 """Close's deliveries become events, or a reason; no bytes make the parser raise."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from service.event import Event, Unparseable, parse_any_event, parse_event, parse_log_event
 
@@ -69,8 +69,8 @@ def test_a_log_event_is_the_delivered_one_without_its_subscription(name):
     assert isinstance(delivered, Event)
     assert isinstance(logged, Event)
     assert logged.data() == delivered.data()
-    assert dataclasses.replace(logged, subscription_id=delivered.subscription_id, data_json=None) == (
-        dataclasses.replace(delivered, data_json=None)
+    assert structs.replace(logged, subscription_id=delivered.subscription_id, data_json=None) == (
+        structs.replace(delivered, data_json=None)
     )
 
 
@@ -216,7 +216,7 @@ def test_data_is_decoded_when_asked_for():
 
 def test_data_nested_too_deep_to_decode_is_empty():
     depth = sys.getrecursionlimit() + 100
-    event = dataclasses.replace(parsed(), data_json=b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
+    event = structs.replace(parsed(), data_json=b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
     assert event.data() == {}
 
 

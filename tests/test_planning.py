@@ -1,10 +1,10 @@
 """What each event leads to under the rules: enrichments, skipped rules, or nothing and why."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from service.binding import bind
 from service.condition import Condition, compile_condition
@@ -35,7 +35,7 @@ def sample(name: str, **changes) -> Event:
     (file,) = SAMPLES.glob(f"{name}_*.json")
     event = parse_event(file.read_bytes())
     assert isinstance(event, Event)
-    return dataclasses.replace(event, **changes)
+    return structs.replace(event, **changes)
 
 
 def rule(name="Industry", **options) -> Rule:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from ledger_box import LedgerBox, event, id_of, wanted
+from msgspec import structs
 
 from service import keys
 from service.accept import UNSURE_MS
@@ -74,7 +73,7 @@ async def test_its_fences_are_none_of_its_former_life(box):
 async def test_only_what_may_have_been_in_a_call_is_told_of_the_loss(box, noticed_ms, happened, lost):
     noticed_ms = await box.now_ms() - max(0, noticed_ms)
     await lose_all(box, noticed_ms=noticed_ms)
-    await box.accept(replace(event(), **happened), wanted(mode=Mode.FILL))
+    await box.accept(structs.replace(event(), **happened), wanted(mode=Mode.FILL))
     entry = await box.entry(id_of())
     assert entry.lost_ms == (noticed_ms if lost else None)
     assert (entry.fence > CREATED_MS) is lost

@@ -89,7 +89,7 @@ def listening_app(
     """
 
     async def receive(request: Request) -> Response:
-        body = await read_body(request, most=most_bytes)
+        body = await read_body(request.receive, most=most_bytes)
         if body is None:
             return JSONResponse({"error": "too large"}, 413, headers={"connection": "close"})
         verdict = verify(

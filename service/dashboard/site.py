@@ -188,7 +188,7 @@ class Site:
         path = {name: str(value) for name, value in request.path_params.items()}
         try:
             if isinstance(page, Form):
-                body = await read_body(request, most=asked.MOST_BODY_BYTES)
+                body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
                 if body is None:
                     return self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                 fields = asked.form_fields(body)
@@ -216,7 +216,7 @@ class Site:
                     return _json(
                         Problem(error="send the session's token as X-CSRF-Token"), HTTPStatus.FORBIDDEN
                     )
-                body = await read_body(request, most=self._max_body_bytes)
+                body = await read_body(request.receive, most=self._max_body_bytes)
                 if body is None:
                     return _json(
                         Problem(error=f"the body is over {self._max_body_bytes} bytes"),
@@ -267,7 +267,7 @@ class Site:
     async def _log_in(self, request: Request) -> Response:
         if is_from_elsewhere(request):
             return self._failure(request, HTTPStatus.FORBIDDEN)
-        body = await read_body(request, most=asked.MOST_BODY_BYTES)
+        body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
         if body is None:
             return self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
@@ -287,7 +287,7 @@ class Site:
         return response
 
     async def _log_out(self, request: Request, visitor: Visitor) -> Response:
-        body = await read_body(request, most=asked.MOST_BODY_BYTES)
+        body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
         fields = asked.form_fields(body or b"")
         if not self._access.may_act(request, visitor, fields.get("csrf", "")):
             return self._failure(request, HTTPStatus.FORBIDDEN)
