@@ -98,6 +98,7 @@ class Accepter:
         wait_replicas: how many replicas must have what was written before it counts as accepted.
         meter: counts what came of each plan; None where nobody counts.
         tracing: what executions of the plans become part of.
+        patience_seconds: Redis is away if an event takes longer; None to leave that to the client.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Accepter:
         wait_replicas: int = 0,
         meter: Meter | None = None,
         tracing: Tracing = OFF,
+        patience_seconds: float | None = None,
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._meter = meter
         self._tracing = tracing
         self._redis = redis
@@ -193,11 +196,19 @@ class Accepter:
                 items,
             )
         )
-        waiting = _Waiting(message, kinds, len(items), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(message, kinds, len(items), loop.create_future())
         self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
-        return await waiting.answer
+        if self._patience_seconds is None:
+            return await waiting.answer
+        # a timer of its own costs a fraction of what asyncio.timeout does
+        timer = loop.call_later(self._patience_seconds, _give_up, waiting.answer)
+        try:
+            return await waiting.answer
+        finally:
+            timer.cancel()
 
     def _number(self, kind: _Kind) -> int:
         """The number by which this process calls a kind; none is given twice."""
@@ -222,9 +233,7 @@ class Accepter:
                 if one.answer.done():
                     continue
                 if isinstance(answer, (RedisError, OSError)):
-                    refusal = StoreUnavailableError(type(answer).__name__)
-                    refusal.__cause__ = answer
-                    one.answer.set_exception(refusal)
+                    one.answer.set_exception(_refusal(answer))
                 elif isinstance(answer, Exception):
                     one.answer.set_exception(answer)
                 else:
@@ -286,6 +295,17 @@ class Accepter:
         )
         await confirm(self._redis, self._wait_replicas)
         return [_letters(answer.decode()) for answer in answers]
+
+
+def _refusal(error: Exception) -> StoreUnavailableError:
+    refusal = StoreUnavailableError(type(error).__name__)
+    refusal.__cause__ = error
+    return refusal
+
+
+def _give_up(answer: asyncio.Future[str]) -> None:
+    if not answer.done():
+        answer.set_exception(_refusal(TimeoutError("Redis has not answered in time")))
 
 
 def _kind(item: PlannedEnrichment, *, bulk: bool) -> _Kind:

@@ -19,6 +19,7 @@ from service.metrics_catalogue import ACCEPT_SECONDS, EVENTS
 from service.planning import Ignored
 from service.quarantine import quarantine
 from service.replicas import confirm
+from service.seldom import Seldom
 from service.settings_values import WEBHOOK_PATH
 from service.signature import UNKNOWN_KEY, Refused, verify
 from service.tracing import NEW_TRACE, OFF
@@ -42,6 +43,7 @@ PATIENCE_SECONDS = 1.2
 
 RETRY_AFTER_SECONDS = 10
 BACKLOG_PAUSE_SECONDS = 1.0
+MOST_REFUSALS_TOLD_PER_SECOND = 10
 
 
 _RESULT_OF_STATUS = {401: "refused", 503: "unavailable"}
@@ -78,7 +80,7 @@ class Intake:
 
     Args:
         redis: where everything accepted goes.
-        accepter: writes plans.
+        accepter: writes plans; it gives up on Redis after `PATIENCE_SECONDS`.
         knowledge: what is known at the moment.
         signature_keys: those in force at the moment; any of them may have signed.
         look_for_keys: asks for keys learned since, before a delivery is refused for its key.
@@ -120,6 +122,7 @@ class Intake:
         self._own_api_key_id = own_api_key_id
         self._clock = clock
         self._log = log
+        self._refusals = Seldom(log, most_per_second=MOST_REFUSALS_TOLD_PER_SECOND, clock=timer)
         self._meter = meter
         self._timer = timer
 
@@ -153,15 +156,14 @@ class Intake:
             self._log.error("not accepted", error="no signature key is known yet")
             return KEYLESS
         if isinstance(verdict, Refused):
-            self._log.warning("refused", reason=verdict.reason)
+            self._refusals.warning("refused", reason=verdict.reason)
             return Answer(status=401, body={"error": verdict.reason})
         event = parse_event(body)
         noted = {"age_seconds": round(verdict.age_seconds, 1)}
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                if isinstance(event, Unparseable):
-                    return await self._quarantine(body, event.reason)
-                return await self._take(event, body, noted)
+            if isinstance(event, Unparseable):
+                return await self._quarantine(body, event.reason)
+            return await self._take(event, body, noted)
         except (RedisError, StoreUnavailableError, OSError) as error:
             self._log.error("not accepted", error=type(error).__name__)
             return UNAVAILABLE
@@ -176,8 +178,9 @@ class Intake:
         )
 
     async def _quarantine(self, body: bytes, reason: str) -> Answer:
-        kept_as = await quarantine(self._redis, body=body, reason=reason)
-        await confirm(self._redis, self._wait_replicas)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            kept_as = await quarantine(self._redis, body=body, reason=reason)
+            await confirm(self._redis, self._wait_replicas)
         self._log.warning("quarantined", reason=reason, kept_as=kept_as)
         return Answer(status=202, body={"status": "quarantined", "reason": reason, "id": kept_as})
 
@@ -186,8 +189,9 @@ class Intake:
         if knowledge.complete:
             return await self._process(event, body, knowledge, noted)
         # without the fields' ids nothing can be planned, and nothing may be lost
-        await self._redis.rpush(keys.BACKLOG, body)
-        await confirm(self._redis, self._wait_replicas)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._redis.rpush(keys.BACKLOG, body)
+            await confirm(self._redis, self._wait_replicas)
         facts = _facts(event)
         self._log.warning("kept for planning", **noted, event_id=event.id, type=facts["type"])
         reason = "will be planned as soon as Close's fields are known"

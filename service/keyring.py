@@ -65,9 +65,11 @@ class Keyring:
 
         Whoever comes while another one looks waits for the same answer.
         """
+        if not self._looking.locked() and self._just_looked():
+            return
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._looking:
-                if self._clock() - self._looked_at < LEAST_PAUSE_SECONDS:
+                if self._just_looked():
                     return
                 try:
                     learned = await self._learned()
@@ -76,6 +78,9 @@ class Keyring:
         except (RedisError, OSError):
             return
         self._current = tuple(dict.fromkeys((*self._fixed, *learned)))
+
+    def _just_looked(self) -> bool:
+        return self._clock() - self._looked_at < LEAST_PAUSE_SECONDS
 
     async def run(self) -> None:
         """Look again and again until cancelled."""

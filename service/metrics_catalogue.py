@@ -77,6 +77,8 @@ class Family:
         Raises:
             KeyError: a label is missing.
         """
+        if not self.labels:
+            return ()
         return tuple([label.bounded(labels[label.name]) for label in self.labels])
 
     def bucket(self, seconds: float) -> int:

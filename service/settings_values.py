@@ -34,6 +34,30 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN = re.compile(r"[!-~]+")
 
 
+class LogFormat(StrEnum):
+    """How a line is written."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+class TracingMode(StrEnum):
+    """Where spans go."""
+
+    OFF = "off"
+    OTEL = "otel"
+
+
 class DashboardDoor(StrEnum):
     """Who may see the dashboard: whoever knows the token, or besides everybody on this machine."""
 

@@ -35,18 +35,6 @@ class SignatureKey:
     """The `signature_key` of one webhook subscription, decoded; it never shows in a repr."""
 
     key: bytes = field(repr=False)
-    _begun: hmac.HMAC = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_begun", hmac.new(self.key, digestmod=hashlib.sha256))
-
-    def mac(self, timestamp: bytes, body: bytes) -> bytes:
-        """What Close would have sent as the signature's hash, decoded."""
-        # begun once for all deliveries; two updates, as joining them would copy a body of megabytes
-        mac = self._begun.copy()
-        mac.update(timestamp)
-        mac.update(body)
-        return mac.digest()
 
     @classmethod
     def parse(cls, text: str) -> SignatureKey:
@@ -151,6 +139,8 @@ def _matching_key(
     """The index of the first key that signed the body; looks at all of them, so time tells nothing."""
     found: int | None = None
     for index, key in enumerate(keys):
-        if hmac.compare_digest(key.mac(timestamp, body), digest) and found is None:
+        mac = hmac.new(key.key, timestamp, hashlib.sha256)
+        mac.update(body)  # a second update: joining the two would copy a body of megabytes
+        if hmac.compare_digest(mac.digest(), digest) and found is None:
             found = index
     return found

@@ -501,6 +501,25 @@ async def test_more_kinds_of_work_than_are_remembered_are_planned_all_the_same(b
         assert [(await box.entry(id_of(f"{prefix}{rule}"))).rule for rule in rules] == rules
 
 
+async def test_whoever_waits_too_long_for_redis_is_told_so_and_may_come_again(async_redis, monkeypatch):
+    box = LedgerBox(async_redis)
+    box.accepter = Accepter(async_redis, patience_seconds=0.01)
+    real, hanging = box.accepter._send, asyncio.Event()
+
+    async def hangs(batch):
+        await hanging.wait()
+        return await real(batch)
+
+    monkeypatch.setattr(box.accepter, "_send", hangs)
+    answers = await asyncio.gather(
+        *(box.accept(event(f"ev_{n}"), wanted(f"cf_{n}")) for n in range(3)), return_exceptions=True
+    )
+    assert [str(one) for one in answers] == ["TimeoutError"] * 3
+    assert {type(one) for one in answers} == {StoreUnavailableError}
+    hanging.set()
+    assert await Accepter(async_redis).accept(event("ev_0"), [wanted("cf_0")])
+
+
 async def test_a_mistake_of_ours_reaches_those_who_wait_and_stops_nobody_after_them(box):
     async def broken(_batch):
         raise ZeroDivisionError

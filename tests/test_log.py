@@ -6,35 +6,13 @@ import logging
 import sys
 
 import pytest
-import structlog
 
 from service.log import Redactor, configure_logging, get_logger
 
 SECRET = "api_4kW2mQz9.0f1e2d3c"
 
 
-@pytest.fixture(autouse=True)
-def _untouched_logging():
-    """Logging as it was before: levels, handlers and structlog's settings are the process's own."""
-    names = (
-        "",
-        "uvicorn",
-        "uvicorn.error",
-        "uvicorn.access",
-        "rq",
-        "rq.worker",
-        "redis",
-        "httpx",
-        "httpcore",
-    )
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(one, one.level, one.handlers[:], one.propagate) for one in loggers]
-    yield
-    for one, level, handlers, propagate in before:
-        one.setLevel(level)
-        one.handlers[:] = handlers
-        one.propagate = propagate
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("untouched_logging")
 
 
 def configured(*, log_format="json", level="info", secrets=(SECRET,)) -> io.StringIO:
@@ -48,6 +26,14 @@ def lines(stream: io.StringIO) -> list[dict]:
     for line in found:
         assert line.pop("timestamp").endswith("Z")
     return found
+
+
+def test_every_line_says_which_process_it_is_of_where_there_are_several():
+    stream = io.StringIO()
+    configure_logging(log_format="json", level="info", secrets=(), stream=stream, facts={"pid": 7})
+    get_logger("service.app").info("accepted", planned=2)
+    logging.getLogger("uvicorn.error").info("Shutting down")
+    assert [(line["event"], line["pid"]) for line in lines(stream)] == [("accepted", 7), ("Shutting down", 7)]
 
 
 def test_a_fact_is_one_json_line():
