@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from service import cel_text
+from service.cel_engine import cel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,8 +264,6 @@ class _Reader:
 
 def _value(text: str) -> object:
     """What a number or a quoted text stands for."""
-    import cel  # noqa: PLC0415 - already loaded by the caller
-
     try:
         return cel.evaluate(text)
     except (ArithmeticError, RuntimeError, ValueError) as error:

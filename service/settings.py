@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from service import settings_values as values
-from service.log import LogFormat, LogLevel
 from service.redis_address import redis_passwords
-from service.settings_values import DashboardDoor, Secret
-from service.tracing import TracingMode
+from service.settings_values import DashboardDoor, LogFormat, LogLevel, Secret, TracingMode
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -30,6 +28,8 @@ __all__ = ["SETTINGS", "Secret", "Setting", "SettingProblem", "Settings", "load_
 
 Value = TypeVar("Value")
 Otherwise = TypeVar("Otherwise")
+
+MOST_WEB_WORKERS = 64
 
 _FILE = "_FILE"
 # a secret put into the wrong variable is longer than this, or has one of these marks
@@ -93,6 +93,11 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(name="RULES_FILE", default="rules.yaml", help="What to enrich, and when."),
         Setting(name="HOST", default="127.0.0.1", help="Address to listen on; `0.0.0.0` in a container."),
         Setting(name="PORT", default="8080", help="Port to listen on; 0 takes any free one."),
+        Setting(
+            name="WEB_WORKERS",
+            default="1",
+            help=f"Processes of one `web` that share the port, 1 to {MOST_WEB_WORKERS}.",
+        ),
         Setting(
             name="ADMIN_TOKEN",
             secret=True,
@@ -177,6 +182,7 @@ class Settings:
         rules_file: need not exist.
         host: to listen on.
         port: to listen on; 0 for any.
+        web_workers: how many processes share the port.
         admin_token: opens the dashboard; None when unset.
         dashboard: whether this machine needs it.
         worker_concurrency: calls in flight in one worker.
@@ -206,6 +212,7 @@ class Settings:
     rules_file: Path
     host: str
     port: int
+    web_workers: int
     admin_token: Secret | None
     dashboard: DashboardDoor
     worker_concurrency: int
@@ -278,6 +285,7 @@ def load_settings(
         rules_file=Path(reader.value("RULES_FILE", values.plain)),
         host=reader.value("HOST", values.plain),
         port=reader.value("PORT", values.whole_number(least=0, most=65_535)),
+        web_workers=reader.value("WEB_WORKERS", values.whole_number(least=1, most=MOST_WEB_WORKERS)),
         admin_token=reader.optional("ADMIN_TOKEN", values.long_token),
         dashboard=reader.value("DASHBOARD", values.member(DashboardDoor)),
         worker_concurrency=reader.value("WORKER_CONCURRENCY", values.whole_number(least=1, most=10_000)),

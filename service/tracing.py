@@ -9,10 +9,10 @@ Whoever notes something on a step names ids, kinds and reasons, as in a log line
 from __future__ import annotations
 
 import importlib.util
-from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from service.log import get_logger
+from service.settings_values import TracingMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +25,6 @@ Notes: TypeAlias = "Mapping[str, str | bool | int | float]"
 
 NEW_TRACE = ""
 """As `within`: a step that belongs to no other."""
-
-
-class TracingMode(StrEnum):
-    """Where spans go."""
-
-    OFF = "off"
-    OTEL = "otel"
 
 
 class Step:

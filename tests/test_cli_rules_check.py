@@ -36,7 +36,7 @@ def check(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
     # it would outlive the command, which here does not end its process
-    monkeypatch.setattr("service.cli.start.configure_logging", lambda **_: None)
+    monkeypatch.setattr("service.log.configure_logging", lambda **_: None)
     monkeypatch.chdir(tmp_path)
 
     def run(text, *options, path="rules.yaml", **settings):

@@ -50,6 +50,7 @@ def test_an_empty_environment_gives_the_defaults():
         rules_file=Path("rules.yaml"),
         host="127.0.0.1",
         port=8080,
+        web_workers=1,
         admin_token=None,
         dashboard=DashboardDoor.TOKEN,
         worker_concurrency=100,
@@ -99,6 +100,7 @@ def test_blank_variables_count_as_unset():
         ("ALERT_OLDEST_JOB", "1h", "alert_oldest_job_seconds", 3600.0),
         ("ALERT_OLDEST_JOB", "off", "alert_oldest_job_seconds", None),
         ("PORT", "65535", "port", 65_535),
+        ("WEB_WORKERS", "64", "web_workers", 64),
         ("WORKER_CONCURRENCY", "1", "worker_concurrency", 1),
         ("WORKER_CONCURRENCY", "10000", "worker_concurrency", 10_000),
         ("MAX_CALLS_PER_SECOND", "20", "max_calls_per_second", 20.0),
@@ -188,6 +190,7 @@ def test_a_setting_is_read_from_its_variable_or_its_file(name, text, attribute, 
         ("PORT", "-1", "expected a whole number from 0 to 65535, not '-1'"),
         ("PORT", "http", "expected a whole number from 0 to 65535, not 'http'"),
         ("PORT", "\u0661", "expected a whole number from 0 to 65535, not '\u0661'"),
+        ("WEB_WORKERS", "0", "expected a whole number from 1 to 64, not '0'"),
         ("WORKER_CONCURRENCY", "0", "expected a whole number from 1 to 10000, not '0'"),
         *(
             ("MAX_CALLS_PER_SECOND", text, f"expected a number above 0, at most 10000, not '{text}'")

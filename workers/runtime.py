@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import random
 import signal
@@ -29,7 +28,7 @@ from service.since import note_since
 from service.tasks import cancel_all
 from service.tracing import start_tracing
 from workers.alerter import make_alerter
-from workers.close_api import CloseApi
+from workers.close_client import close_api, key_name
 from workers.housekeeping import Housekeeper
 from workers.learner import Learner, following, schema_fetcher
 from workers.log_reader import LogReader
@@ -56,23 +55,6 @@ REDIS_PATIENCE = 30
 """Retries of one Redis command at up to 2 s each: a restart or a failover is waited out by work in hand."""
 
 REDIS_CONNECTIONS = 16
-
-
-def close_api(settings: Settings) -> CloseApi:
-    """The client for the configured key and address.
-
-    Raises:
-        ValueError: there is no key, or key or address cannot be used.
-    """
-    if settings.close_api_key is None:
-        raise ValueError("CLOSE_API_KEY is not set")
-    return CloseApi(api_key=settings.close_api_key.reveal(), base_url=settings.close_api_url)
-
-
-def key_name(settings: Settings) -> str:
-    """A name for the API key that tells nothing about it; Close limits each key by itself."""
-    key = "" if settings.close_api_key is None else settings.close_api_key.reveal()
-    return hashlib.blake2b(key.encode(), digest_size=6, person=b"limiter").hexdigest()
 
 
 @contextlib.asynccontextmanager

@@ -34,7 +34,7 @@ def test_(*, as_json: bool) -> None:
     import asyncio
 
     from service.alert_text import instance_of, sample
-    from service.cli.report import print_json
+    from service.cli.printing import print_json
     from service.cli.start import give_up, settings_or_exit
     from workers.alert_post import AlertPoster
 
@@ -63,7 +63,8 @@ def list_(*, as_json: bool) -> None:
     Example: close-enrich alerts list --json
     """
     from service.cli.budgets import readable_rules
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
 
     settings = settings_or_exit("REDIS_URL")

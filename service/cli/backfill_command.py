@@ -21,15 +21,17 @@ from service.cli.agree import agree_or_exit
 from service.cli.backfill_order import order_or_exit
 from service.cli.backfill_price import described, price_lines, price_table, read_price
 from service.cli.backfill_view import View, ended_lines, hindrance
-from service.cli.report import connected, print_json
+from service.cli.connection import connected
+from service.cli.printing import print_json
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.overview import moment
 from service.readiness import alive_workers
 from workers.backfill import Backfill, Stopped
 from workers.backfill_run import RunStore, Stage
 from workers.backfill_watch import Watch, with_progress
+from workers.close_client import key_name
 from workers.patient import PatientReader
-from workers.runtime import key_name, open_tools
+from workers.runtime import open_tools
 from workers.throttle import Ceiling, Throttle
 from workers.tools import SEARCH_GROUP
 

@@ -12,7 +12,7 @@ from service import keys
 from service.cli.agree import number
 from workers.backfill_walk import utc
 from workers.budget import windows_of
-from workers.runtime import key_name
+from workers.close_client import key_name
 from workers.tools import ENRICH_GROUP
 
 if TYPE_CHECKING:

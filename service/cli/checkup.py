@@ -23,7 +23,8 @@ def check(*, repair: bool, as_json: bool) -> None:
     Example: close-enrich check --repair
     """
     from service.check import check as look
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
     from workers.conclusion import READ_BACK_DELAY_SECONDS
 

@@ -1,31 +1,12 @@
-"""The dashboard joined with what it shows, where the settings want one."""
+"""Whether the settings want a dashboard. What makes one is in `service.cli.site`, which is slow to load."""
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
-from service.dashboard.access import Access
-from service.dashboard.contents import ROUTES
-from service.dashboard.desk import Desk
-from service.dashboard.live import Live
-from service.dashboard.pages_overview import live_regions
-from service.dashboard.site import Site
-from service.ledger import Ledger
-from service.log import get_logger
 from service.settings_values import DashboardDoor, is_this_machine
-from workers.budget import all_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from redis.asyncio import Redis
-
-    from service.dashboard.desk import Window
-    from service.knowledge import Knowledge
     from service.settings import Settings
 
 
@@ -33,53 +14,3 @@ def has_dashboard(settings: Settings) -> bool:
     """Whether `web` shows one: to whoever knows the token, or to this machine alone."""
     open_here = settings.dashboard is DashboardDoor.OPEN and is_this_machine(settings.host)
     return settings.admin_token is not None or open_here
-
-
-def make_site(
-    settings: Settings,
-    redis: Redis,
-    *,
-    knowledge: Callable[[], Knowledge],
-    redis_problems: Callable[[], Sequence[str]],
-    keyed: Callable[[], bool],
-) -> Site | None:
-    """The dashboard of this process, or None where the settings want none.
-
-    Args:
-        settings: all of them.
-        redis: where everything is read.
-        knowledge: rules and fields as of now.
-        redis_problems: what the last look at Redis's health found wrong.
-        keyed: whether a signature key is known.
-    """
-    if not has_dashboard(settings):
-        return None
-    log = get_logger("dashboard")
-
-    def windows(now_ms: int) -> Sequence[Window]:
-        return all_windows(knowledge().rulebook, now_ms=now_ms, zone=settings.budget_timezone)
-
-    def report(what: str, error: Exception) -> None:
-        if isinstance(error, (RedisError, OSError)):
-            log.warning(what, error=type(error).__name__)
-        else:
-            log.error(what, exc_info=error)
-
-    desk = Desk(
-        ledger=Ledger(redis, zone=settings.budget_timezone, wait_replicas=settings.redis_wait_replicas),
-        knowledge=knowledge,
-        windows=windows,
-        clock=time.time,
-        zone=settings.budget_timezone,
-        redis_problems=redis_problems,
-        keyed=keyed,
-        own_api_key_id=settings.close_api_key_id,
-    )
-    return Site(
-        desk=desk,
-        access=Access(redis, admin_token=settings.admin_token, clock=time.time),
-        live=lambda look: Live(partial(live_regions, desk, look), report=report),
-        contents=ROUTES,
-        max_body_bytes=settings.max_body_bytes,
-        report=report,
-    )

@@ -79,7 +79,8 @@ def dead_list(*, limit: int, after: str | None, as_json: bool, **filters: Any) -
 
     Example: close-enrich dead list --rule Industry --newer 1d
     """
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
     from service.dead_letters import DeadLetters
 
@@ -150,7 +151,8 @@ def _act(
 ) -> None:
     """Count, show the price, ask, and do it: exactly as many as were shown, a page at a time."""
     from service.cli.agree import agree_or_exit, number
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
     from service.dead_letter_filter import groups as groups_of
     from service.dead_letters import DeadLetters

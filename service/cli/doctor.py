@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -31,8 +30,10 @@ def doctor(*, as_json: bool) -> None:
 
     Example: close-enrich doctor
     """
+    import asyncio
+
     from service.cli.doctor_looks import examine
-    from service.cli.report import print_json
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
     from service.doctor import State
 

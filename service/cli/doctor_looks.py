@@ -41,10 +41,10 @@ from service.rules import RuleBook
 from service.rules_file import LoadedRules, load_rules
 from service.rules_in_force import disagreement, file_problem, rules_in_force
 from workers.alert_facts import Lookout
+from workers.close_client import close_api, key_name
 from workers.doctor import (
     key_known_finding,
 )
-from workers.runtime import close_api, key_name
 from workers.tools import ENRICH_GROUP
 
 if TYPE_CHECKING:

@@ -19,17 +19,17 @@ from service import keys
 from service.brakes import Brakes
 from service.cli.close_fields import EXIT_FAILED, fields_or_exit
 from service.cli.dry_report import PlanReport, described, show_plan
-from service.cli.report import print_json
+from service.cli.printing import print_json
 from service.cli.since import since_or_exit
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.embedded_redis import EmbeddedRedis, NoServerError
 from service.knowledge import Knowledge
 from service.redis_client import redis_client
+from workers.close_client import close_api, key_name
 from workers.dry_tally import Tally, budgets_of, days_between, month_of
 from workers.dry_walk import walk_log
 from workers.log_reader import LogReader
 from workers.log_walk import HISTORY, pairs_of
-from workers.runtime import close_api, key_name
 from workers.throttle import Ceiling, Throttle
 from workers.tools import READ_GROUP
 

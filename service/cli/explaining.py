@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from service.cli.close_fields import EXIT_FAILED, answer_or_exit, fields_or_exit
 from service.cli.explained import show_explanation
-from service.cli.report import print_json
+from service.cli.printing import print_json
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.event import Event, Unparseable, parse_any_event, parse_log_event
 from service.explain import explain
@@ -29,9 +29,9 @@ from service.redis_client import redis_client
 from service.rules import Action, ObjectType
 from service.schema_cache import SchemaCache
 from workers.budget import windows_of
+from workers.close_client import close_api
 from workers.reply import Reply
 from workers.reply_body import json_object
-from workers.runtime import close_api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -34,7 +34,7 @@ def export(as_format: str, since: str | None, states: tuple[str, ...], output: T
     """
     import datetime as dt
 
-    from service.cli.report import connected
+    from service.cli.connection import connected
     from service.cli.since import since_or_exit
     from service.cli.start import give_up, settings_or_exit
     from service.enrichment import State

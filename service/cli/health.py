@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.start import EXIT_BAD_INPUT, give_up, settings_or_exit
-
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
@@ -58,17 +56,19 @@ def health(role: str | None, *, tolerate_redis: bool, as_json: bool) -> None:
 
     Example: close-enrich health worker
     """
+    from service.cli.start import EXIT_BAD_INPUT, give_up, read_settings_or_exit, settings_or_exit
+
     role = role or role_of_container()
     if role is None:
         give_up("say which: close-enrich health web, or close-enrich health worker", code=EXIT_BAD_INPUT)
     if role == "web":
-        result = look_at_web(settings_or_exit())
+        result = look_at_web(read_settings_or_exit())
     else:
         result = look_at_worker(settings_or_exit("REDIS_URL"), tolerate_redis=tolerate_redis)
     if as_json:
         from dataclasses import asdict
 
-        from service.cli.report import print_json
+        from service.cli.printing import print_json
 
         print_json(asdict(result))
     else:

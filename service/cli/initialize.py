@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli import agree
-from service.cli.report import print_json
+from service.cli.printing import print_json
 from service.cli.start import give_up, settings_or_exit
 from service.problem import nearest_names, printable
 from service.rules import ObjectType
@@ -20,8 +20,8 @@ from service.rules_file import load_rules
 from service.schema import Schema, parse_schema
 from service.settings import Settings, load_settings
 from service.starter_rules import picks_of, starter_rules, starter_settings
+from workers.close_client import close_api
 from workers.reply import Failure
-from workers.runtime import close_api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

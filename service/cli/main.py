@@ -37,10 +37,16 @@ def main() -> None:
 
 
 @main.command()
-def web() -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that share the port; as many as WEB_WORKERS says by default.",
+)
+def web(workers: int | None) -> None:
     """Receive Close's webhooks.
 
-    Needs REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL; listens on HOST and PORT.
+    Needs REDIS_URL, and CLOSE_SIGNATURE_KEYS or PUBLIC_URL; listens on HOST and PORT. One process uses one
+    core.
 
     Example: REDIS_URL=redis://localhost CLOSE_SIGNATURE_KEYS=$KEY close-enrich web
     """
@@ -48,6 +54,11 @@ def web() -> None:
 
     settings = settings_or_exit("REDIS_URL", "CLOSE_SIGNATURE_KEYS")
     rulebook = rules_or_exit(settings.rules_file)
+    count = workers or settings.web_workers
+    if count > 1:
+        from service.cli.serve_many import serve_web_many
+
+        serve_web_many(settings, rulebook, count=count)
     from service.cli.serve import serve_web
 
     serve_web(settings, rulebook)
@@ -65,7 +76,7 @@ def worker() -> None:
 
     settings = settings_or_exit("REDIS_URL", "CLOSE_API_KEY")
     rulebook = rules_or_exit(settings.rules_file)
-    from service.cli.serve import serve_worker
+    from service.cli.serve_worker import serve_worker
 
     serve_worker(settings, rulebook)
 

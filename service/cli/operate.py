@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.brakes import PERSON
-from service.cli.report import connected, print_json
+from service.cli.connection import connected
+from service.cli.printing import print_json
 from service.cli.start import give_up, settings_or_exit
 from service.held import count_held, held, release
 from service.overview import moment

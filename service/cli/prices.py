@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.budgets import budgets_table, read_budgets
-from service.cli.report import connected, print_json
+from service.cli.connection import connected
+from service.cli.printing import print_json
 from service.cli.start import give_up, settings_or_exit
 from service.costs import METRICS, read_costs, sum_by
 

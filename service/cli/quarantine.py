@@ -45,7 +45,8 @@ def quarantine_list(*, limit: int, as_json: bool, bodies: bool) -> None:
 
     Example: close-enrich quarantine list --limit 10
     """
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import settings_or_exit
     from service.problem import printable
     from service.quarantine import list_quarantined
@@ -73,7 +74,8 @@ def quarantine_show(quarantine_id: str, *, as_json: bool) -> None:
 
     Example: close-enrich quarantine show 1795442400000-0
     """
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.cli.start import give_up, settings_or_exit
     from service.problem import printable
     from service.quarantine import read_quarantined
@@ -106,7 +108,8 @@ def quarantine_retry(ids: tuple[str, ...], *, everything: bool, yes: bool, as_js
     Example: close-enrich quarantine retry --all
     """
     from service.cli.agree import agree_or_exit, number
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.quarantine import Retried, retry_quarantined
 
     settings, wanted = _wanted("retry", ids, everything=everything)
@@ -144,7 +147,8 @@ def quarantine_drop(ids: tuple[str, ...], *, everything: bool, yes: bool, as_jso
     Example: close-enrich quarantine drop 1795442400000-0
     """
     from service.cli.agree import agree_or_exit, number
-    from service.cli.report import connected, print_json
+    from service.cli.connection import connected
+    from service.cli.printing import print_json
     from service.quarantine import drop_quarantined
 
     settings, wanted = _wanted("drop", ids, everything=everything)
@@ -163,7 +167,7 @@ def quarantine_drop(ids: tuple[str, ...], *, everything: bool, yes: bool, as_jso
 
 def _wanted(verb: str, ids: Sequence[str], *, everything: bool) -> tuple[Settings, list[str]]:
     """The settings, and the ids that are meant."""
-    from service.cli.report import connected
+    from service.cli.connection import connected
     from service.cli.start import settings_or_exit
     from service.quarantine import quarantined_ids
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from service.accept import StoreUnavailableError
-from service.cli.report import connected, print_json
+from service.cli.connection import connected
+from service.cli.printing import print_json
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.durations import nearest_duration, parse_duration
 from workers.log_walk import HISTORY, close_time

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.budgets import budgets_table, read_budgets
-from service.cli.start import give_up, redis_url_or_exit, settings_or_exit
+from service.cli.connection import connected
+from service.cli.printing import print_json
+from service.cli.start import give_up, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
-from service.ledger import Ledger
 from service.overview import moment, read_status, status_warnings
-from service.redis_client import redis_client
-from service.redis_connections import trouble
 from service.redis_health import redis_health
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from service.settings import Settings
+    from service.ledger import Ledger
 
 STATE_STYLES = {
     State.FILLED: "green",
@@ -41,34 +36,14 @@ STATE_STYLES = {
 EXIT_NOT_FOUND = 1
 
 
-def connected(settings: Settings, work: Callable[[Ledger], Awaitable[Any]]) -> Any:
-    """What some work with the ledger comes to; or that Redis does not answer, and exit 1."""
-    url = redis_url_or_exit(settings)
-
-    async def run() -> Any:
-        connection = redis_client(url)
-        try:
-            return await work(Ledger(connection, zone=settings.budget_timezone))
-        finally:
-            await connection.aclose()
-
-    try:
-        return asyncio.run(run())
-    except (RedisError, OSError) as error:
-        give_up(f"Redis does not answer at REDIS_URL ({trouble(error)})", code=1)
-
-
 def _with_ledger(work: Callable[[Ledger], Awaitable[Any]]) -> Any:
     return connected(settings_or_exit("REDIS_URL"), work)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def print_status(*, as_json: bool) -> None:
     """The command `status`."""
+    from service.cli.budgets import budgets_table, read_budgets
+
     settings = settings_or_exit("REDIS_URL")
 
     async def read(ledger: Ledger) -> dict[str, Any]:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.report import print_json
-from service.cli.start import EXIT_BAD_INPUT, give_up, settings_or_exit
+from service.cli.printing import print_json
+from service.cli.start import EXIT_BAD_INPUT, give_up, read_settings_or_exit, set_up_logging
 from service.problem import Level
 from service.rules import ObjectType
 from service.rules_file import load_rules
 from service.rules_report import all_problems, counted, described, rendered
-from service.schema import Schema, parse_schema
-from workers.reply import Failure
-from workers.runtime import close_api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from service.rules_file import LoadedRules
+    from service.schema import Schema
     from service.settings import Settings
-    from workers.close_api import CloseApi
 
 EXIT_NOT_CHECKED = 1
-ASK_SECONDS = 15.0
-"""How long a person waits for Close's custom fields."""
-
-_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) -> None:
@@ -45,12 +35,17 @@ def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) 
         strict: take warnings as mistakes.
         as_json: print JSON.
     """
-    settings = None if offline and path is not None else settings_or_exit()
+    settings = None if offline and path is not None else read_settings_or_exit()
     loaded = _loaded_or_exit(settings, path)
     schemas: dict[ObjectType, Schema] = {}
     failure = None
     if settings is not None and settings.close_api_key is not None and not offline:
-        schemas, failure = asyncio.run(_schemas(settings, _object_types(loaded)))
+        import asyncio
+
+        from service.cli.rules_check_fields import ask_schemas
+
+        set_up_logging(settings)
+        schemas, failure = asyncio.run(ask_schemas(settings, _object_types(loaded)))
     missing = "--offline" if offline else failure or ("" if schemas else "CLOSE_API_KEY is not set")
     problems = all_problems(loaded, schemas=schemas)
     wrong = [problem for problem in problems if strict or problem.level is Level.ERROR]
@@ -92,31 +87,3 @@ def _praise(loaded: LoadedRules, *, online: bool, warnings: str) -> None:
 def _object_types(loaded: LoadedRules) -> list[ObjectType]:
     used = {rule.object_type for rule in loaded.readable.values()}
     return [object_type for object_type in ObjectType if object_type in used]
-
-
-async def _schemas(
-    settings: Settings, wanted: Iterable[ObjectType]
-) -> tuple[dict[ObjectType, Schema], str | None]:
-    """The custom fields of the wanted objects, and why one could not be had."""
-    try:
-        api = close_api(settings)
-    except ValueError as error:
-        return {}, f"CLOSE_API_KEY, CLOSE_API_URL: {error}"
-    try:
-        answers = {one: await _schema(api, one) for one in wanted}
-    finally:
-        await api.aclose()
-    schemas = {one: answer for one, answer in answers.items() if isinstance(answer, Schema)}
-    return schemas, next((answer for answer in answers.values() if isinstance(answer, str)), None)
-
-
-async def _schema(api: CloseApi, object_type: ObjectType) -> Schema | str:
-    """The custom fields of one object, or why they could not be had."""
-    result = await api.get_schema(object_type=object_type, timeout_seconds=ASK_SECONDS)
-    if isinstance(result, Failure):
-        return f"Close does not answer ({result.kind.value.replace('_', ' ')})"
-    if result.status in _REFUSED:
-        return f"Close refuses CLOSE_API_KEY ({result.status})"
-    if result.status != HTTPStatus.OK or result.truncated:
-        return f"Close answered {result.status}"
-    return parse_schema(result.body, object_type=object_type)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from redis.exceptions import RedisError
 
+from service.cli.connection import connected
 from service.cli.post import post
-from service.cli.report import connected, print_json
+from service.cli.printing import print_json
 from service.cli.signing_keys import signing_keys_or_exit
 from service.cli.start import give_up, settings_or_exit
 from service.event import Unparseable, parse_event
@@ -25,8 +26,8 @@ from service.samples import sample_event
 from service.sandbox.delivery import delivery_body, delivery_headers
 from service.schema_cache import SchemaCache
 from service.settings_values import WEBHOOK_PATH
+from workers.close_client import close_api
 from workers.reply import Failure
-from workers.runtime import close_api
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`web` and `worker`: the two processes of the service, joined here with what they need."""
+"""`web`: the receiver, joined here with what it needs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from redis.exceptions import RedisError
 from service.accept import Accepter
 from service.app import create_app
 from service.bounded_http import BoundedHttp
-from service.cli.dashboard import make_site
+from service.cli.dashboard import has_dashboard
 from service.hangup import hangup_handler
-from service.intake import Intake
+from service.intake import PATIENCE_SECONDS, Intake
 from service.keyring import Keyring
 from service.ledger import Ledger
 from service.log import get_logger
@@ -35,8 +35,8 @@ from service.tasks import cancel_all
 from service.tracing import start_tracing
 from workers.alerter import make_alerter
 from workers.budget import all_windows
+from workers.close_client import close_api
 from workers.learner import Learner, following, schema_fetcher
-from workers.runtime import close_api, run_worker
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from structlog.typing import FilteringBoundLogger
 
+    from service.cli.crew import Lifeline
     from service.dashboard.live import Live
     from service.rules import RuleBook
     from service.settings import Settings
@@ -60,7 +61,9 @@ STARTUP_FAILURE = 3
 """The exit status uvicorn's own command has for it."""
 
 
-def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -> Starlette:
+def build_app(
+    settings: Settings, rulebook: RuleBook, *, follow: bool = False, form_key: bytes | None = None
+) -> Starlette:
     """The receiver with everything it works with.
 
     Args:
@@ -68,6 +71,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
             leaves reading Close's fields to the workers.
         rulebook: the rules.
         follow: whether to follow the rules file, and to look at it at once on SIGHUP. For the main thread.
+        form_key: see `service.dashboard.access.Access`.
 
     Raises:
         ValueError: a setting it cannot do without is missing.
@@ -96,6 +100,7 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
             wait_replicas=settings.redis_wait_replicas,
             meter=meter,
             tracing=tracing,
+            patience_seconds=PATIENCE_SECONDS,
         ),
         knowledge=learner.current,
         signature_keys=keyring.current,
@@ -124,13 +129,18 @@ def build_app(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -
         log=get_logger("alerts"),
     )
 
-    site = make_site(
-        settings,
-        connection,
-        knowledge=learner.current,
-        redis_problems=health.problems,
-        keyed=lambda: intake.keyed,
-    )
+    site = None
+    if has_dashboard(settings):
+        from service.cli.site import make_site
+
+        site = make_site(
+            settings,
+            connection,
+            knowledge=learner.current,
+            redis_problems=health.problems,
+            keyed=lambda: intake.keyed,
+            form_key=form_key,
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -193,6 +203,18 @@ class _Server(uvicorn.Server):
     """uvicorn, which waits for answers that are under way: streams would not end by themselves."""
 
     streams: Live | None = None
+    lifeline: Lifeline | None = None
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop; called by uvicorn once it listens."""
+        held = [] if self.lifeline is None else [asyncio.create_task(self.lifeline.hold(lost=self._leave))]
+        try:
+            await super().main_loop()
+        finally:
+            await cancel_all(held)
+
+    def _leave(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; called by uvicorn once it is told to."""
@@ -201,9 +223,16 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def web_server(settings: Settings, rulebook: RuleBook, *, follow: bool = False) -> uvicorn.Server:
-    """The receiver behind uvicorn, ready to run; see `build_app`."""
-    app = build_app(settings, rulebook, follow=follow)
+def web_server(
+    settings: Settings,
+    rulebook: RuleBook,
+    *,
+    follow: bool = False,
+    form_key: bytes | None = None,
+    lifeline: Lifeline | None = None,
+) -> uvicorn.Server:
+    """The receiver behind uvicorn, ready to run; see `build_app`. It ends when it loses the lifeline."""
+    app = build_app(settings, rulebook, follow=follow, form_key=form_key)
     server = _Server(
         uvicorn.Config(
             app,
@@ -220,6 +249,7 @@ def web_server(settings: Settings, rulebook: RuleBook, *, follow: bool = False) 
         )
     )
     server.streams = app.state.streams
+    server.lifeline = lifeline
     return server
 
 
@@ -229,17 +259,22 @@ def serve_web(settings: Settings, rulebook: RuleBook) -> None:
     Raises:
         SystemExit: it could not start.
     """
-    server = web_server(settings, rulebook, follow=True)
+    run_server(web_server(settings, rulebook, follow=True))
+
+
+def run_server(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        server: see `web_server`.
+        sockets: what it listens on; its own host and port when None.
+
+    Raises:
+        SystemExit: it could not start.
+    """
     # once everything is closed, uvicorn raises the signal that stopped it anew: that is a good end
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets)
     if not server.started:
         raise SystemExit(STARTUP_FAILURE)
-
-
-def serve_worker(settings: Settings, rulebook: RuleBook) -> None:
-    """Run a worker until it is told to stop."""
-    import uvloop
-
-    uvloop.run(run_worker(settings, rulebook))

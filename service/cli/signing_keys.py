@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.cli.report import connected
+from service.cli.connection import connected
 from service.cli.start import give_up
 from service.keyring import Keyring
 from service.log import get_logger

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from service.log import configure_logging
 from service.settings import Settings, load_settings
-from service.tracing import TracingMode, tracing_is_installed
+from service.settings_values import TracingMode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,18 +26,37 @@ def give_up(message: str, *, code: int = EXIT_BAD_INPUT) -> NoReturn:
 
 def settings_or_exit(*needs: str) -> Settings:
     """The settings, with logging set up; or all that is wrong with them, and the end."""
+    settings = read_settings_or_exit(*needs)
+    set_up_logging(settings)
+    return settings
+
+
+def read_settings_or_exit(*needs: str) -> Settings:
+    """The same without logging, for what may end before there is anything to log: it takes long to load."""
     settings = load_settings(needs=needs)
     if not isinstance(settings, Settings):
         lines = [f"  {problem}" for problem in settings]
         give_up("\n".join(["These settings need attention:", *lines]))
-    if settings.tracing is TracingMode.OTEL and not tracing_is_installed():
-        give_up("TRACING: otel needs packages that are not installed: pip install 'close-enrich[otel]'")
-    configure_logging(
-        log_format=settings.log_format, level=settings.log_level, secrets=settings.secret_texts()
-    )
+    if settings.tracing is TracingMode.OTEL:
+        from service.tracing import tracing_is_installed
+
+        if not tracing_is_installed():
+            give_up("TRACING: otel needs packages that are not installed: pip install 'close-enrich[otel]'")
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings
+
+
+def set_up_logging(settings: Settings, **facts: object) -> None:
+    """Log as the settings say; every line also says these facts."""
+    from service.log import configure_logging
+
+    configure_logging(
+        log_format=settings.log_format,
+        level=settings.log_level,
+        secrets=settings.secret_texts(),
+        facts=facts,
+    )
 
 
 def rules_or_exit(path: Path) -> RuleBook:

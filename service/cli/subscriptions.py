@@ -9,11 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.report import connected, print_json
+from service.cli.connection import connected
+from service.cli.printing import print_json
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.keyring import known_keys
 from service.log import get_logger
-from workers.runtime import close_api
+from workers.close_client import close_api
 from workers.subscription import Change, Create, Nothing, needed_events, same_receiver, subscription_of
 from workers.watcher import problem_with
 from workers.webhook_reply import Trouble

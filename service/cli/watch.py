@@ -15,8 +15,10 @@ from rich.live import Live
 from rich.text import Text
 
 from service.cli.budgets import budgets_table, read_budgets
+from service.cli.connection import connected
 from service.cli.newest import newest_table, read_newest
-from service.cli.report import connected, print_json, queues_table, states_table
+from service.cli.printing import print_json
+from service.cli.report import queues_table, states_table
 from service.cli.start import settings_or_exit
 from service.costs import read_costs, sum_by
 from service.enrichment import FINAL_STATES

@@ -77,6 +77,8 @@ class Access:
         admin_token: opens the dashboard; None where it is open to this machine only.
         clock: Unix seconds.
         random_text: a text that nobody can guess.
+        form_key: what the CSRF tokens are made with where there is no admin token; known to all processes of
+            this `web`, so that each takes what another has handed out. Of this process alone when None.
     """
 
     def __init__(
@@ -86,13 +88,13 @@ class Access:
         admin_token: Secret | None,
         clock: Callable[[], float],
         random_text: Callable[[], str] = secrets.token_urlsafe,
+        form_key: bytes | None = None,
     ) -> None:
         self._redis = redis
         self._token = None if admin_token is None else admin_token.reveal().encode()
         self._clock = clock
         self._random_text = random_text
-        # without a token nobody shares sessions with another process
-        self._key = self._token or random_text().encode()
+        self._key = self._token or form_key or random_text().encode()
 
     @property
     def by_token(self) -> bool:
