@@ -11,7 +11,7 @@ import datetime as dt
 import itertools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
@@ -46,6 +46,11 @@ MOST_IN_ONE_TRIP = 64
 """Events in one round trip."""
 MOST_ITEMS_IN_ONE_TRIP = 256
 """Their enrichments: few enough that Redis serves others in between. A single event may have more."""
+
+LANES = 2
+"""Round trips under way at once: Redis works at one while the next is being made."""
+WORTH_A_LANE = 16
+"""Events that are worth a second round trip; fewer gather until the first is back."""
 
 MOST_KINDS = 10_000
 """Rules come and go: so many are remembered before it begins anew."""
@@ -124,7 +129,8 @@ class Accepter:
         self._kinds: dict[_Kind, int] = {}
         self._numbers = itertools.count(1)
         self._waiting: list[_Waiting] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._flushers: set[asyncio.Task[None]] = set()
 
     async def accept(
         self,
@@ -199,8 +205,11 @@ class Accepter:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(message, kinds, len(items), loop.create_future())
         self._waiting.append(waiting)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
+        if self._may_fly():
+            self._under_way += 1
+            flusher = asyncio.create_task(self._flush())
+            self._flushers.add(flusher)
+            flusher.add_done_callback(self._flushers.discard)
         if self._patience_seconds is None:
             return await waiting.answer
         # a timer of its own costs a fraction of what asyncio.timeout does
@@ -219,25 +228,42 @@ class Accepter:
             number = self._kinds[kind] = next(self._numbers)
         return number
 
+    def _may_fly(self) -> bool:
+        """Whether those who wait are worth a round trip, beside those under way."""
+        worth = 1 if self._under_way == 0 else WORTH_A_LANE
+        return self._under_way < LANES and len(self._waiting) >= worth
+
     async def _flush(self) -> None:
-        while self._waiting:
-            # whoever was answered already, because Redis hung for too long, will deliver again
-            batch = self._next_batch([one for one in self._waiting if not one.answer.done()])
-            if not batch:
-                continue
+        """Make round trips until nobody waits, or too few for one beside another."""
+        while True:
             try:
-                answers = await self._send(batch)
-            except Exception as error:  # noqa: BLE001  those who wait must hear of it, whatever it is
-                answers = [error] * len(batch)
-            for one, answer in zip(batch, answers, strict=True):
-                if one.answer.done():
-                    continue
-                if isinstance(answer, (RedisError, OSError)):
-                    one.answer.set_exception(_refusal(answer))
-                elif isinstance(answer, Exception):
-                    one.answer.set_exception(answer)
-                else:
-                    one.answer.set_result(answer)
+                await self._fly()
+            finally:
+                # here and not when the task is done: whoever comes in between must see it
+                self._under_way -= 1
+            if not self._may_fly():
+                return
+            self._under_way += 1
+
+    async def _fly(self) -> None:
+        """Take along those whose turn it is, and tell them what came of it."""
+        # whoever was answered already, because Redis hung for too long, will deliver again
+        batch = self._next_batch([one for one in self._waiting if not one.answer.done()])
+        if not batch:
+            return
+        try:
+            answers: list[Any] = await self._send(batch)
+        except Exception as error:  # noqa: BLE001  those who wait must hear of it, whatever it is
+            answers = [error] * len(batch)
+        for one, answer in zip(batch, answers, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(answer, (RedisError, OSError)):
+                one.answer.set_exception(_refusal(answer))
+            elif isinstance(answer, Exception):
+                one.answer.set_exception(answer)
+            else:
+                one.answer.set_result(answer)
 
     def _next_batch(self, waiting: list[_Waiting]) -> list[_Waiting]:
         """Those whose turn it is; the others go on waiting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from service.accept import (
     GRACE_MS,
     MOST_IN_ONE_TRIP,
     MOST_ITEMS_IN_ONE_TRIP,
+    WORTH_A_LANE,
     Accepter,
     StoreUnavailableError,
 )
@@ -342,6 +344,50 @@ async def test_events_that_come_together_share_round_trips(box, async_redis):
     assert trips == 3
     assert await commands(async_redis, "evalsha") - before == trips
     assert await commands(async_redis, "eval") == whole
+
+
+@pytest.mark.parametrize(
+    ("later", "trips"), [(WORTH_A_LANE - 1, [1]), (WORTH_A_LANE, [1, WORTH_A_LANE])], ids=["few", "many"]
+)
+async def test_beside_a_round_trip_a_second_one_leaves_only_for_many(box, monkeypatch, later, trips):
+    left, back, real = [], asyncio.Event(), box.accepter._send
+
+    async def slow(batch):
+        left.append(len(batch))
+        await back.wait()
+        return await real(batch)
+
+    monkeypatch.setattr(box.accepter, "_send", slow)
+
+    def accepted(number):
+        one = f"lead_{number}"
+        return asyncio.create_task(box.accept(event(f"ev_{number}", object_id=one), wanted(object_id=one)))
+
+    tasks = [accepted(0)]
+    await eventually(lambda: asyncio.sleep(0, bool(left)))
+    tasks += [accepted(number) for number in range(1, later + 1)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert left == trips
+    back.set()
+    assert await asyncio.gather(*tasks) == [["planned"]] * (later + 1)
+
+
+async def test_whenever_events_come_each_is_taken_along(box):
+    """The round trip that has just come back may have nobody left to take, and must not seem under way."""
+    dice = random.Random(5)  # noqa: S311  when things come is no secret
+
+    async def comes(number):
+        for _ in range(dice.randrange(40)):
+            await asyncio.sleep(0)
+        one = f"lead_{number}"
+        return await box.accept(event(f"ev_{number}", object_id=one), wanted(object_id=one))
+
+    async with asyncio.timeout(30):
+        for round_ in range(20):
+            results = await asyncio.gather(*(comes(20 * round_ + number) for number in range(20)))
+            assert results == [["planned"]] * 20
+    assert await box.counts() == {State.PLANNED: 400}
 
 
 async def test_a_server_that_has_forgotten_the_script_is_told_again(box, async_redis):
