@@ -29,6 +29,7 @@ from service.enrichment import (
 from service.redis_text import raw_hash, text, texts
 from service.replicas import are_enough, ask_replicas
 from service.scripts import Script, script_text
+from service.together import Together, Urgency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,7 @@ class Charge:
 
 
 class Ledger:
-    """The ledger in one Redis. Cheap to make; holds no state of its own.
+    """The ledger in one Redis, for one event loop. Cheap to make; holds nothing but what is being asked.
 
     Args:
         redis: an asyncio client.
@@ -110,6 +111,7 @@ class Ledger:
         wait_replicas: int = 0,
     ) -> None:
         self.redis = redis
+        self._together = Together(redis)
         self._wait_replicas = wait_replicas
         self.brakes = Brakes(redis)
         self._zone = zone
@@ -138,9 +140,11 @@ class Ledger:
             holder: the worker's name and something that is this execution's alone; the same holder asking
                 again, as a client does whose connection broke, gets the same claim.
         """
-        answer = await self._begin(
+        answer = await self._together.run(
+            self._begin,
             keys=[keys.entry(of_entry), keys.ACTIVE, keys.ORGANIZATION],
             args=[job_id, of_entry, holder, LEASE_MS, ENTRY_VERSION],
+            urgency=Urgency.BEGIN,
         )
         if answer[0] != b"taken":
             return NotClaimed(answer[0].decode())
@@ -217,7 +221,8 @@ class Ledger:
     ) -> tuple[list[Any], bool]:
         """The script's answer, and whether enough replicas have what it wrote."""
         if not self._wait_replicas or not writes:
-            return await self._call(keys=script_keys, args=args), True
+            answer = await self._together.run(self._call, keys=script_keys, args=args, urgency=Urgency.CALL)
+            return answer, True
         async with self.redis.pipeline(transaction=False) as pipeline:
             # by its text: a Redis that took over in between may not know the digest
             pipeline.eval(self._call_text, len(script_keys), *script_keys, *args)
@@ -240,7 +245,9 @@ class Ledger:
             raise ValueError(f"an enrichment cannot end as {settlement.state}")
         entry = claim.entry
         job_id = new_job_id(entry.id, version=entry.version)
-        answer = await self._settle(
+        answer = await self._together.run(
+            self._settle,
+            urgency=Urgency.END,
             keys=[
                 keys.entry(entry.id),
                 keys.ACTIVE,
@@ -318,7 +325,9 @@ class Ledger:
             "breaker_longest_ms": round(self._breaker.longest_pause_seconds * 1000),
             **({} if overdue is None else {"overdue_ms": round(overdue * 1000)}),
         }
-        answer = await self._postpone(
+        answer = await self._together.run(
+            self._postpone,
+            urgency=Urgency.END,
             keys=[
                 keys.entry(entry.id),
                 keys.ACTIVE,

@@ -41,12 +41,15 @@ class Script:
     Args:
         redis: where.
         text: see `script_text`.
+
+    Attributes:
+        digest: what Redis calls it.
     """
 
     def __init__(self, redis: redis.asyncio.Redis, text: str) -> None:
         self._redis = redis
         self._text = text
-        self._digest = digest(text)
+        self.digest = digest(text)
 
     async def __call__(self, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run it; its answer.
@@ -55,7 +58,7 @@ class Script:
             redis.RedisError: Redis cannot be asked, or the script went wrong.
         """
         try:
-            return await self._redis.evalsha(self._digest, len(keys), *keys, *args)
+            return await self._redis.evalsha(self.digest, len(keys), *keys, *args)
         except NoScriptError:
             return await self._redis.eval(self._text, len(keys), *keys, *args)
 
@@ -70,7 +73,7 @@ class Script:
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             for keys, args in steps:
-                pipeline.evalsha(self._digest, len(keys), *keys, *args)
+                pipeline.evalsha(self.digest, len(keys), *keys, *args)
             answers = await pipeline.execute(raise_on_error=False)
         for index, (keys, args) in enumerate(steps):
             if isinstance(answers[index], NoScriptError):

@@ -42,6 +42,8 @@ WORKER_TTL_SECONDS = 60
 """How long RQ lists a silent worker."""
 
 COMMAND_POLL_SECONDS = 0.5
+MOST_TAKEN_AT_ONCE = 100
+"""The first of them can begin while more are taken; a thousand would take half a second."""
 MOST_FINISHED_AT_ONCE = 100
 REDIS_PAUSE_SECONDS = 1.0
 REDIS_ANSWER_SECONDS = 10
@@ -176,9 +178,10 @@ class EnrichmentWorker(BaseWorker):
                 else:
                     self._start(one, tools, trial=trial)
 
-    async def _take(self, executor: ThreadPoolExecutor, most: int, *, despite_halt: bool = False) -> Batch:
+    async def _take(self, executor: ThreadPoolExecutor, free: int, *, despite_halt: bool = False) -> Batch:
         loop = asyncio.get_running_loop()
-        kept_free = kept_for_live(self._concurrency)
+        most = min(free, MOST_TAKEN_AT_ONCE)
+        kept_free = max(0, kept_for_live(self._concurrency) - (free - most))
         if despite_halt:
             kept_free = 0  # a trial is one call, whichever it is
         elif loop.time() < self._bulk_due_at:

@@ -45,6 +45,7 @@ class Service:
     children: Children
     sandbox_url: str
     redis: redis.Redis
+    redis_url: str
 
 
 def run_main_path(
@@ -68,17 +69,17 @@ def run_main_path(
     ideal_seconds = max(1.0, jobs / concurrency) * latency_seconds
     with (
         tempfile.TemporaryDirectory() as directory,
-        _running(
+        running(
             Path(directory), log_dir=log_dir, concurrency=concurrency, latency_seconds=latency_seconds
         ) as service,
     ):
         request_json("POST", f"{service.sandbox_url}/_sandbox/leads", {"count": 1})
-        _wait_until_filled(service, RULES_OF_AN_EVENT, patience_seconds=10 * latency_seconds + 30)
+        wait_until_filled(service, RULES_OF_AN_EVENT, patience_seconds=10 * latency_seconds + 30)
         pids = {name: service.children.pid(name) for name in ("web", "worker")}
         cpu_before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         started_at = time.monotonic()
         request_json("POST", f"{service.sandbox_url}/_sandbox/leads", {"count": events})
-        _wait_until_filled(service, RULES_OF_AN_EVENT + jobs, patience_seconds=10 * ideal_seconds + 30)
+        wait_until_filled(service, RULES_OF_AN_EVENT + jobs, patience_seconds=10 * ideal_seconds + 30)
         elapsed_seconds = time.monotonic() - started_at
         calls = request_json("GET", f"{service.sandbox_url}/_sandbox/stats")["enrichment"]
         cpu = {name: cpu_seconds(pid) - cpu_before[name] for name, pid in pids.items()}
@@ -99,9 +100,17 @@ def run_main_path(
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     directory: Path, *, log_dir: Path | None, concurrency: int, latency_seconds: float
 ) -> Iterator[Service]:
+    """The service with one worker, beside a sandbox without limits.
+
+    Args:
+        directory: for rules and Redis's data.
+        log_dir: where the parts' logs go; `directory` if None.
+        concurrency: the worker's.
+        latency_seconds: what one call to the sandbox takes.
+    """
     if log_dir is not None:
         log_dir.mkdir(parents=True, exist_ok=True)
     children = Children(log_dir=log_dir or directory)
@@ -129,7 +138,7 @@ def _running(
             children.wait_for("web", f"{web_url}/livez")
             children.start("worker", "worker", environ=environ)
             _wait_for_worker(children, connection)
-            yield Service(children=children, sandbox_url=sandbox_url, redis=connection)
+            yield Service(children=children, sandbox_url=sandbox_url, redis=connection, redis_url=server.url)
         finally:
             children.stop()
 
@@ -163,7 +172,12 @@ def _wait_for_worker(children: Children, connection: redis.Redis) -> None:
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _wait_until_filled(service: Service, jobs: int, *, patience_seconds: float) -> None:
+def wait_until_filled(service: Service, jobs: int, *, patience_seconds: float) -> None:
+    """Wait until so many fields are filled.
+
+    Raises:
+        TookTooLongError: they are not.
+    """
     deadline = time.monotonic() + patience_seconds
     while (filled := int(service.redis.hget(keys.COUNTS, "filled") or 0)) < jobs:
         service.children.check()
