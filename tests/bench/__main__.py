@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -14,25 +14,27 @@ from rich.table import Table
 # the tests' helpers import each other by their bare names, as pytest has it
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from service.log import configure_logging
 from tests.bench.backfill import run_backfill_bench
+from tests.bench.cold_start import run_cold_start
 from tests.bench.dashboard import run_dashboard
 from tests.bench.flat import run_flat
-from tests.bench.ingest import run_ingest
+from tests.bench.idle import run_idle_latency
 from tests.bench.main_path import run_main_path
 from tests.bench.memory import run_memory, servers
 from tests.bench.money import run_budget, run_paid_once
 from tests.bench.pace import Course, matrix, run_pace
+from tests.bench.receiver_commands import ingest, scale_cost
 from tests.bench.scale import Climb, NoNetworkError, run_scale
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.bench.figures import Figures
+from tests.bench.short_command import short
+from tests.bench.tables import report, report_all
+from tests.bench.work import run_work
 
 
 @click.group()
 def bench() -> None:
     """Measure the service on this machine."""
+    configure_logging(log_format="console", level="warning", secrets=())
 
 
 @bench.command("main-path")
@@ -55,11 +57,31 @@ def main_path(events: int, concurrency: int, latency_seconds: float, log_dir: Pa
     report("main path", figures)
 
 
-@bench.command("ingest")
-@click.option("--events", type=click.IntRange(min=100), default=15_000, show_default=True, help="A round.")
-def ingest(events: int) -> None:
-    """Signed 3 KB events with three rules each, on one core; beside an app that only reads them."""
-    report("ingest", run_ingest(events=events))
+@bench.command("work")
+@click.option("--jobs", "jobs_a_round", type=click.IntRange(min=3), default=6000, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option(
+    "--latency",
+    "latency_seconds",
+    type=click.FloatRange(min=0.01),
+    default=2.0,
+    show_default=True,
+    help="Seconds one call takes.",
+)
+@click.option("--log-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the logs here.")
+def work(jobs_a_round: int, concurrency: int, latency_seconds: float, log_dir: Path | None) -> None:
+    """Jobs that are in line already, through one worker; beside RQ's worker pool in as much memory."""
+    figures = run_work(
+        jobs_a_round=jobs_a_round, concurrency=concurrency, latency_seconds=latency_seconds, log_dir=log_dir
+    )
+    report("work", figures)
+
+
+@bench.command("idle-latency")
+@click.option("--leads", type=click.IntRange(min=10), default=200, show_default=True)
+def idle_latency(leads: int) -> None:
+    """From a new lead's webhook to the call for its field, one lead at a time."""
+    report("idle latency", run_idle_latency(leads=leads))
 
 
 @bench.command("pace")
@@ -100,6 +122,13 @@ def pace(
         rate_per_second=rate, burst=burst, calls=calls, workers=workers, reset=reset, change_to=change_to
     )
     report("pace", run_pace(course, log_dir=log_dir))
+
+
+@bench.command("cold-start")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+def cold_start(rounds: int) -> None:
+    """How soon commands are ready after their process starts; beside an app that does nothing."""
+    report("cold start", run_cold_start(rounds=rounds))
 
 
 @bench.command("paid-once")
@@ -199,24 +228,8 @@ def scale(concurrency: int, latency_seconds: float, rate: float, seconds: float)
         raise click.UsageError(str(error)) from None
 
 
-def report(title: str, figures: Figures) -> None:
-    """Print figures for people to stderr and as JSON to stdout."""
-    table = Table(title=title, title_justify="left", box=None, show_header=False)
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,}")
-    Console(stderr=True).print(table)
-    click.echo(json.dumps(figures))
-
-
-def report_all(title: str, runs: Sequence[Figures]) -> None:
-    """Print the figures of several runs, a line each."""
-    table = Table(title=title, title_justify="left", box=None)
-    for name in runs[0]:
-        table.add_column(name.replace("_", " "), justify="right")
-    for figures in runs:
-        table.add_row(*(f"{value:,}" for value in figures.values()))
-    Console(stderr=True, width=200).print(table)
-    click.echo(json.dumps(runs))
+for command in (ingest, scale_cost, short):
+    bench.add_command(command)
 
 
 if __name__ == "__main__":

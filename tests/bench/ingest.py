@@ -1,185 +1,190 @@
-"""How many signed events one receiver takes on one core, all of them in Redis before they are answered."""
+"""How many signed events one receiver takes on one core, all of them in Redis before they are answered.
+
+Every share is taken in rounds: the app that only reads and the receivers get the same requests, one after the
+other, in turns. A share is the median of the rounds' shares.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
-import os
 import tempfile
-import time
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-import redis
-import uvloop
-from receiver_box import KEY, sample, save_schemas, signed
-from stack_parts import Processes
-from waiting import wait_until
-
-from service.cli.processes import free_port, request_json
-from service.embedded_redis import EmbeddedRedis
-from service.settings_values import WEBHOOK_PATH
-from tests.bench.figures import TookTooLongError
-from tests.bench.measure import cpu_seconds
+from tests.bench.deliveries import ANOTHER_KEY, Deliveries, bodies, request
+from tests.bench.paced import quantile_ms, send_paced
+from tests.bench.receivers import KEY, LEAD_FIELDS, Receivers
+from tests.bench.rounds import each_ms, in_turns, median_ratio, per_second
+from tests.bench.wrk import wrk_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection
 
+    from tests.bench.deliveries import Batch
     from tests.bench.figures import Figures
+    from tests.bench.receivers import Receiver
+    from tests.bench.rounds import Took
 
-RULES = """
-version: 1
-defaults: {settle: 0s}
-rules:
-  - {name: Pitch, object: lead, field: Pitch}
-  - {name: Size, object: lead, field: Size}
-  - {name: Segment, object: lead, field: Segment}
-"""
-RULES_OF_A_LEAD = 3
+PARTS = ("new", "waiting", "big", "duplicates", "forged", "paced")
 BODY_BYTES = 3000
-CONNECTIONS = 64
-PACED_PER_SECOND = 1000
-PACED_SECONDS = 5
-ROUNDS = 3
-ACCEPTED = b"HTTP/1.1 202 "
-MOST_SECONDS = 300.0
+BIG_BODY_BYTES = 200_000
+BIG_TIMES_FEWER = 20
+SECONDS = attrgetter("seconds")
+WEB_CPU, REDIS_CPU, CPU = map(attrgetter, ("web_cpu_seconds", "redis_cpu_seconds", "cpu_seconds"))
+PACED_FROM = 900_000_000
+"""The number of the first lead that is sent at a pace; the others begin at 0."""
 
 
-def run_ingest(*, events: int) -> Figures:
-    """Post events to `web` on one core, and to an app that only reads them; medians of three rounds each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """What to run.
 
-    The client and Redis (append-only file, synced every second) share the other core.
+    Attributes:
+        parts: of `PARTS`.
+        events: in each round; of bodies of 200 KB a twentieth.
+        rounds: of each part.
+        waiting: enrichments in the queue, for the part of that name.
+        paced_per_second: deliveries, for the part `paced`.
+        paced_seconds: how long that part goes on.
+    """
 
-    Args:
-        events: in each round.
+    parts: Collection[str] = PARTS
+    events: int = 10_000
+    rounds: int = 5
+    waiting: int = 1_000_000
+    paced_per_second: int = 1000
+    paced_seconds: int = 15
+
+    @classmethod
+    def short(cls, parts: Collection[str] = PARTS) -> Ingest:
+        """As much as tells a receiver that has become much slower."""
+        return cls(parts=parts, events=3000, rounds=3, waiting=50_000, paced_seconds=5)
+
+
+def run_ingest(wanted: Ingest) -> Figures:
+    """Measure the parts that are wanted, one after the other.
 
     Raises:
-        TookTooLongError: the rounds did not end in five minutes.
-        RuntimeError: a process has ended, or an event was not accepted.
+        NoWrkError: see there.
+        TookTooLongError: a round did not end.
+        RuntimeError: a process has ended, an answer was another than expected, or an event that was
+            accepted is not in Redis with all of its fields.
     """
-    first, *others = sorted(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as temporary, EmbeddedRedis(Path(temporary)) as server:
-        save_schemas(server.url)
-        (Path(temporary) / "rules.yaml").write_text(RULES)
-        port, bare_port = free_port(), free_port()
-        processes = Processes(
-            Path(temporary),
-            {
-                "REDIS_URL": server.url,
-                "CLOSE_SIGNATURE_KEYS": KEY,
-                "RULES_FILE": f"{temporary}/rules.yaml",
-                "PORT": str(port),
-                "LOG_FORMAT": "json",
-                "LOG_LEVEL": "warning",
-            },
+    wrk_binary()
+    with tempfile.TemporaryDirectory() as temporary, Receivers(Path(temporary)) as receivers:
+        deliveries = Deliveries(Path(temporary))
+        bench = _Bench(wanted, deliveries, bare=receivers.bare(), web=receivers.web("empty"))
+        figures: Figures = {"events_in_a_round": wanted.events, "rounds": wanted.rounds}
+        if "waiting" in wanted.parts:
+            full = receivers.web("full", waiting=wanted.waiting)
+            figures |= bench.new(full) | {"waiting_jobs": wanted.waiting}
+        elif "new" in wanted.parts:
+            figures |= bench.new(None)
+        for name, part in {
+            "big": bench.big,
+            "duplicates": bench.duplicates,
+            "forged": bench.forged,
+            "paced": bench.paced,
+        }.items():
+            if name in wanted.parts:
+                figures |= part()
+        receivers.check()
+        return figures
+
+
+class _Bench:
+    def __init__(self, wanted: Ingest, deliveries: Deliveries, *, bare: Receiver, web: Receiver) -> None:
+        self._wanted = wanted
+        self._deliveries = deliveries
+        self._bare = bare
+        self._web = web
+
+    def new(self, full: Receiver | None) -> Figures:
+        """Leads that were never there, also where many jobs wait already."""
+        receivers = {"bare": self._bare, "new": self._web}
+        if full is not None:
+            receivers["waiting"] = full
+        rounds = self._rounds(receivers, self._new_leads)
+        figures = _compared("new", rounds["new"], rounds["bare"])
+        if full is not None:
+            figures |= _compared("waiting", rounds["waiting"], rounds["bare"])
+            figures["waiting_to_empty_rate"] = median_ratio(rounds["new"], rounds["waiting"], SECONDS)
+            figures["waiting_to_empty_cpu"] = median_ratio(rounds["waiting"], rounds["new"], CPU)
+        return figures
+
+    def big(self) -> Figures:
+        """New leads with bodies of 200 KB."""
+        few = max(1, self._wanted.events // BIG_TIMES_FEWER)
+        return self._part("big", lambda: self._deliveries.batch(few, body_bytes=BIG_BODY_BYTES))
+
+    def duplicates(self) -> Figures:
+        """Deliveries that were accepted a moment before."""
+
+        def known() -> Batch:
+            batch = self._new_leads()
+            self._web.take(batch)
+            return batch
+
+        return self._part("duplicates", known)
+
+    def forged(self) -> Figures:
+        """Deliveries that somebody else has signed."""
+        return self._part(
+            "forged",
+            lambda: self._deliveries.batch(
+                self._wanted.events, body_bytes=BODY_BYTES, key=ANOTHER_KEY, status=401
+            ),
         )
-        try:
-            web = processes.start("web", "web")
-            bare = processes.start("bare", str(bare_port), module="tests.bench.bare_app")
-            for pid in (web, bare):
-                os.sched_setaffinity(pid, {first})
-            os.sched_setaffinity(0, set(others) or {first})
-            if server.process is not None:
-                os.sched_setaffinity(server.process.pid, set(others) or {first})
-            wait_until(lambda: _listens(port), seconds=30)
-            wait_until(lambda: _listens(bare_port, path=WEBHOOK_PATH), seconds=30)
-            with redis.Redis.from_url(server.url) as client:
-                return _measured(client, port=port, bare_port=bare_port, events=events, web=web)
-        finally:
-            processes.check()
-            processes.close()
+
+    def paced(self) -> Figures:
+        """New leads at a steady pace: how long an answer takes."""
+        count = self._wanted.paced_per_second * self._wanted.paced_seconds
+        leads = range(PACED_FROM, PACED_FROM + count)
+        requests = [request(body, key=KEY) for body in bodies(leads, body_bytes=BODY_BYTES)]
+        figures: Figures = {"paced_events_per_second": self._wanted.paced_per_second}
+        for name, receiver in (("paced_bare", self._bare), ("paced", self._web)):
+            took = send_paced(
+                requests, port=receiver.port, per_second=self._wanted.paced_per_second, status=202
+            )
+            figures |= {f"{name}_p50_ms": quantile_ms(took, 0.5), f"{name}_p99_ms": quantile_ms(took, 0.99)}
+        self._web.check_planned(leads, fields=len(LEAD_FIELDS))
+        return figures
+
+    def _new_leads(self) -> Batch:
+        return self._deliveries.batch(self._wanted.events, body_bytes=BODY_BYTES)
+
+    def _part(self, name: str, batch: Callable[[], Batch]) -> Figures:
+        rounds = self._rounds({"bare": self._bare, name: self._web}, batch)
+        return _compared(name, rounds[name], rounds["bare"])
+
+    def _rounds(self, receivers: dict[str, Receiver], make: Callable[[], Batch]) -> dict[str, list[Took]]:
+        """What each receiver took for each round's batch; all that was accepted is in Redis.
+
+        One round more goes before them and does not count: Redis has grown or was emptied just then.
+        """
+        rounds: dict[str, list[Took]] = {name: [] for name in receivers}
+        for number in range(1 + self._wanted.rounds):
+            batch = make()
+            for name in in_turns(list(receivers), number):
+                took = receivers[name].take(batch)
+                if number:
+                    rounds[name].append(took)
+                if receivers[name].redis is not None:
+                    accepted = len(LEAD_FIELDS) if batch.status == 202 else 0
+                    receivers[name].check_planned(batch.numbers, fields=accepted)
+            self._web.forget()
+            batch.path.unlink()
+        return rounds
 
 
-def _measured(client: redis.Redis, *, port: int, bare_port: int, events: int, web: int) -> Figures:
-    numbers = itertools.count()
-    bare_seconds, seconds, cpu = [], [], []
-    for _ in range(ROUNDS):
-        batch = list(_requests(events, numbers))
-        bare_seconds.append(_run(bare_port, batch).seconds)
-        before = cpu_seconds(web)
-        seconds.append(_run(port, batch).seconds)
-        cpu.append((cpu_seconds(web) - before) / events)
-        # the receiver goes on with the fields of Close that it knows
-        client.flushdb()
-    paced = _run(
-        port, list(_requests(PACED_PER_SECOND * PACED_SECONDS, numbers)), per_second=PACED_PER_SECOND
-    )
-    rate, bare_rate = events / median(seconds), events / median(bare_seconds)
-    ordered = sorted(paced.latencies)
+def _compared(name: str, rounds: list[Took], bare: list[Took]) -> Figures:
     return {
-        "events_per_second": round(rate),
-        "enrichments_per_second": round(rate * RULES_OF_A_LEAD),
-        "bare_requests_per_second": round(bare_rate),
-        "share_of_bare": round(rate / bare_rate, 3),
-        "web_cpu_ms_per_event": round(median(cpu) * 1000, 3),
-        "paced_events_per_second": PACED_PER_SECOND,
-        "paced_p50_ms": round(ordered[len(ordered) // 2] * 1000, 1),
-        "paced_p99_ms": round(ordered[len(ordered) * 99 // 100] * 1000, 1),
+        f"{name}_per_second": per_second(rounds),
+        f"{name}_bare_per_second": per_second(bare),
+        f"{name}_share_of_bare": median_ratio(bare, rounds, SECONDS),
+        f"{name}_share_of_bare_by_cpu": median_ratio(bare, rounds, WEB_CPU),
+        f"{name}_web_cpu_ms": each_ms(rounds, WEB_CPU),
+        f"{name}_redis_cpu_ms": each_ms(rounds, REDIS_CPU),
+        f"{name}_bare_cpu_ms": each_ms(bare, WEB_CPU),
     }
-
-
-def _requests(count: int, numbers: Iterator[int]) -> Iterator[bytes]:
-    """New leads, each in its own signed request."""
-    envelope = json.loads(sample("02"))
-    for number in itertools.islice(numbers, count):
-        envelope["event"] |= {"id": f"ev_{number:022}", "object_id": f"lead_{number:043}"}
-        envelope["event"]["lead_id"] = envelope["event"]["data"]["id"] = f"lead_{number:043}"
-        envelope["event"]["data"]["description"] = ""
-        short = len(json.dumps(envelope))
-        envelope["event"]["data"]["description"] = "x" * max(0, BODY_BYTES - short)
-        body = json.dumps(envelope).encode()
-        head = [f"POST {WEBHOOK_PATH} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}"]
-        head += [f"{name}: {value}" for name, value in signed(body, timestamp=str(int(time.time()))).items()]
-        yield "\r\n".join([*head, "", ""]).encode() + body
-
-
-class _Ran:
-    """What a round came to."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.latencies: list[float] = []
-
-
-def _run(port: int, batch: Sequence[bytes], *, per_second: float | None = None) -> _Ran:
-    async def work() -> _Ran:
-        ran = _Ran()
-        left = iter(enumerate(batch))
-        begun = time.perf_counter()
-
-        async def one_connection() -> None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            for number, request in left:
-                if per_second is not None:
-                    await asyncio.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
-                sent = time.perf_counter()
-                writer.write(request)
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-                answer = await reader.readexactly(int(length))
-                ran.latencies.append(time.perf_counter() - sent)
-                if not head.startswith(ACCEPTED):
-                    raise RuntimeError(f"not accepted: {head[:20]!r} {answer[:200]!r}")
-            writer.close()
-            await writer.wait_closed()
-
-        async with asyncio.timeout(MOST_SECONDS), asyncio.TaskGroup() as connections:
-            for _ in range(CONNECTIONS):
-                connections.create_task(one_connection())
-        ran.seconds = time.perf_counter() - begun
-        return ran
-
-    try:
-        return uvloop.run(work())
-    except TimeoutError:
-        raise TookTooLongError("the round did not end") from None
-
-
-def _listens(port: int, *, path: str = "/livez") -> bool:
-    try:
-        request_json("POST" if path == WEBHOOK_PATH else "GET", f"http://127.0.0.1:{port}{path}", {})
-    except OSError:
-        return False
-    return True
