@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 import redis.asyncio
+import structlog
 from click.testing import CliRunner
 from ledger_box import LedgerBox
 from sandbox_box import Close
 from stack_parts import Background
+from xdist.scheduler import LoadScopeScheduling
 
 from service import keys
 from service.cli.main import main
@@ -20,7 +24,13 @@ from service.embedded_redis import EmbeddedRedis, NoServerError, server_binary
 from service.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from pathlib import Path
+
+    from xdist.remote import Producer
+
+SHARED_STACKS = ("test_api_schema.py", "test_browser.py", "test_end_to_end_trouble.py")
+"""Where tests share what takes seconds to start."""
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -33,19 +43,75 @@ def _servers() -> list[object]:
     return servers
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have schemathesis, which takes seconds to load and to plan, only where its tests are wanted."""
+    if not _without_slow(config):
+        config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One more than cores: a test in four waits for something."""
+    return (yield) + 1
+
+
+class OneByOne(LoadScopeScheduling):
+    """Hands out single tests in their order, and first, each whole, the files whose tests share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path.endswith(SHARED_STACKS) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneByOne | None:
+    """Have the slow tests, of which each starts what it needs, fill gaps wherever they stand."""
+    return OneByOne(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """See `pytest_configure`."""
+    return (collection_path.name == "test_api_schema.py" and _without_slow(config)) or None
+
+
+def _without_slow(config: pytest.Config) -> bool:
+    return "not slow" in config.getoption("markexpr")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start first what takes longest, so that the others run beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(scope="session")
+def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], EmbeddedRedis]]:
+    """The server of a program; one that has been asked for runs to the end of the session."""
+    running: dict[str, EmbeddedRedis] = {}
+    with contextlib.ExitStack() as cleanup:
+
+        def server(binary: str) -> EmbeddedRedis:
+            if binary not in running:
+                started = EmbeddedRedis(tmp_path_factory.mktemp("redis"), binary=binary)
+                cleanup.callback(started.stop)
+                # nobody needs its data on the disk
+                cleanup.callback(started.kill)
+                started.start()
+                running[binary] = started
+            return running[binary]
+
+        yield server
+
+
 @pytest.fixture(scope="session", params=_servers())
 def redis_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedRedis]:
+    request: pytest.FixtureRequest, redis_servers: Callable[[str], EmbeddedRedis]
+) -> EmbeddedRedis:
     """A server for the whole session; tests get it empty through `redis_url`."""
     try:
-        binary = request.param or server_binary()
+        return redis_servers(request.param or server_binary())
     except NoServerError as error:
         if IN_CI:
             raise
         pytest.skip(str(error))
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), binary=binary) as server:
-        yield server
 
 
 @pytest.fixture
@@ -73,12 +139,36 @@ async def async_redis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 
 
 @pytest.fixture
+def untouched_logging() -> Iterator[None]:
+    """After a test that sets logging up it is as before: levels, handlers and structlog's settings."""
+    names = (
+        "",
+        "uvicorn",
+        "uvicorn.error",
+        "uvicorn.access",
+        "rq",
+        "rq.worker",
+        "redis",
+        "httpx",
+        "httpcore",
+    )
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(one, one.level, one.handlers[:], one.propagate) for one in loggers]
+    yield
+    for one, level, handlers, propagate in before:
+        one.setLevel(level)
+        one.handlers[:] = handlers
+        one.propagate = propagate
+    structlog.reset_defaults()
+
+
+@pytest.fixture
 def cli(redis_url, monkeypatch):
     """Run a command in this process; a text as `says` is typed at a terminal, `settings` are added."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
-    monkeypatch.setattr("service.cli.start.configure_logging", lambda **_: None)
+    monkeypatch.setattr("service.log.configure_logging", lambda **_: None)
 
     def run(*arguments, says=None, **settings):
         monkeypatch.setattr("service.cli.agree.at_terminal", lambda: says is not None)

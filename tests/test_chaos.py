@@ -47,6 +47,7 @@ rules:
 
 
 @pytest.mark.chaos
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path, seed):
     # not drawn at import: the processes of a parallel run must agree about which tests there are

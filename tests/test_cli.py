@@ -57,14 +57,15 @@ def cli(*arguments, environ=None, **settings):
 
 
 @pytest.fixture
-def in_process(monkeypatch):
-    """Run a command that ends before it sets up logging in this process, which is quicker."""
+def in_process(monkeypatch, untouched_logging):  # noqa: ARG001  what it does is wanted
+    """Run a command in this process, which is quicker."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
 
     def invoke(*arguments, **settings):
-        return CliRunner().invoke(main, arguments, env=settings, prog_name="close-enrich")
+        environ = {"NO_COLOR": "1", "COLUMNS": "100", **settings}
+        return CliRunner().invoke(main, arguments, env=environ, prog_name="close-enrich")
 
     return invoke
 
@@ -177,10 +178,10 @@ def test_the_shipped_rules_have_no_mistakes(in_process):
 
 
 @pytest.mark.parametrize("command", ["status", "show lead_x", "show lead_x --json", "quarantine list --json"])
-def test_a_redis_that_does_not_answer_is_said_so_in_one_line(command):
-    done = cli(*command.split(), REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:1")
+def test_a_redis_that_does_not_answer_is_said_so_in_one_line(in_process, command):
+    done = in_process(*command.split(), REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:1")
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == "Redis does not answer at REDIS_URL (ConnectionError)\n"
 
 
@@ -206,11 +207,11 @@ def stack(tmp_path_factory):
         yield stack
 
 
-def test_status_as_json_has_the_counts_queues_workers_and_halt(stack):
-    done = cli("status", "--json", REDIS_URL=stack.server.url)
+def test_status_as_json_has_the_counts_queues_workers_and_halt(in_process, stack):
+    done = in_process("status", "--json", REDIS_URL=stack.server.url)
     found = json.loads(done.stdout)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     keys = ["states", "queues", "workers", "halted", "burst_guard", "dead_letters", "quarantined", "breakers"]
     assert list(found) == [*keys, "rules", "budgets", "redis_problems"]
     assert (found["dead_letters"], found["quarantined"]) == (0, 1)
@@ -224,21 +225,21 @@ def test_status_as_json_has_the_counts_queues_workers_and_halt(stack):
     assert found["halted"] is None
 
 
-def test_status_for_people_tells_the_same(stack):
-    done = cli("status", REDIS_URL=stack.server.url)
+def test_status_for_people_tells_the_same(in_process, stack):
+    done = in_process("status", REDIS_URL=stack.server.url)
 
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert re.search(r"filled +1 ", done.stdout)
     assert "Workers alive: 1" in done.stdout
     words = " ".join(done.stdout.split())
     assert "1 signed delivery could not be read: close-enrich quarantine list" in words
 
 
-def test_show_as_json_has_every_attribute_of_an_entry_and_its_story(stack):
-    done = cli("show", stack.lead_id, "--json", REDIS_URL=stack.server.url)
+def test_show_as_json_has_every_attribute_of_an_entry_and_its_story(in_process, stack):
+    done = in_process("show", stack.lead_id, "--json", REDIS_URL=stack.server.url)
     found = {entry["rule"]: entry for entry in json.loads(done.stdout)}
 
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert set(found) == {"Industry", "Pitch"}
     assert [set(entry) for entry in found.values()] == [{*Entry.__slots__, "story"}] * 2
     assert found["Industry"]["value"] == stack.value(stack.lead_id, "Industry")
@@ -246,12 +247,12 @@ def test_show_as_json_has_every_attribute_of_an_entry_and_its_story(stack):
     assert [fact["state"] for fact in found["Industry"]["story"]][-2:] == ["calling", "filled"]
 
 
-def test_show_tells_the_story_of_a_record_and_of_one_enrichment(stack):
+def test_show_tells_the_story_of_a_record_and_of_one_enrichment(in_process, stack):
     entry = stack.entries(stack.lead_id)["Industry"]
-    of_record = cli("show", stack.lead_id, REDIS_URL=stack.server.url)
-    of_enrichment = cli("show", entry.id, REDIS_URL=stack.server.url)
+    of_record = in_process("show", stack.lead_id, REDIS_URL=stack.server.url)
+    of_enrichment = in_process("show", entry.id, REDIS_URL=stack.server.url)
 
-    assert (of_record.returncode, of_enrichment.returncode) == (0, 0)
+    assert (of_record.exit_code, of_enrichment.exit_code) == (0, 0)
     for words in ("Industry", entry.value, "filled", "by rule Industry"):
         assert words in of_record.stdout
         assert words in of_enrichment.stdout
@@ -260,20 +261,20 @@ def test_show_tells_the_story_of_a_record_and_of_one_enrichment(stack):
 
 
 @pytest.mark.parametrize(("flags", "printed"), [([], ""), (["--json"], "[]\n")])
-def test_show_of_what_nobody_knows_exits_1(stack, flags, printed):
-    done = cli("show", "lead_nobody", *flags, REDIS_URL=stack.server.url)
+def test_show_of_what_nobody_knows_exits_1(in_process, stack, flags, printed):
+    done = in_process("show", "lead_nobody", *flags, REDIS_URL=stack.server.url)
 
-    assert (done.returncode, done.stdout) == (1, printed)
+    assert (done.exit_code, done.stdout) == (1, printed)
     assert "nothing is known of lead_nobody" in done.stderr
 
 
-def test_quarantine_lists_bodies_only_when_asked(stack):
-    done = cli("quarantine", "list", "--json", REDIS_URL=stack.server.url)
+def test_quarantine_lists_bodies_only_when_asked(in_process, stack):
+    done = in_process("quarantine", "list", "--json", REDIS_URL=stack.server.url)
     (without,) = json.loads(done.stdout)
     (with_body,) = json.loads(
-        cli("quarantine", "list", "--json", "--bodies", REDIS_URL=stack.server.url).stdout
+        in_process("quarantine", "list", "--json", "--bodies", REDIS_URL=stack.server.url).stdout
     )
-    for_people = cli("quarantine", "list", REDIS_URL=stack.server.url)
+    for_people = in_process("quarantine", "list", REDIS_URL=stack.server.url)
 
     assert list(without) == ["id", "received_at", "reason", "size_bytes"]
     assert with_body == {**without, "body": '{"event": "not an object"}'}
@@ -303,15 +304,16 @@ def test_demo_once_ends_well_and_leaves_no_process_or_file(processes, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"), [(signal.SIGTERM, "while it starts"), (signal.SIGINT, "while it runs")]
 )
 def test_demo_cleans_up_when_it_is_stopped(processes, tmp_path, number, moment):
     processes.start("demo", "demo")
     if moment == "while it starts":
-        wait_until(lambda: len(processes.left()) > 2)
+        wait_until(lambda: len(processes.left()) > 2, seconds=60)
     else:
-        wait_until(lambda: " credits spent" in processes.log("demo"))
+        wait_until(lambda: " credits spent" in processes.log("demo"), seconds=60)
     processes.send("demo", number)
 
     assert processes.wait("demo") == 0, processes.log("demo")
@@ -325,7 +327,8 @@ def up(stack, data_dir):
     already = len(stack.processes.log("up"))
     stack.processes.start("up", "up", "--data-dir", str(data_dir), REDIS_URL="")
     found = wait_until(
-        lambda: re.search(r"REDIS_URL=(\S+) close-enrich status", stack.processes.log("up")[already:])
+        lambda: re.search(r"REDIS_URL=(\S+) close-enrich status", stack.processes.log("up")[already:]),
+        seconds=60,
     )
     stack.wait_ready("web")
     return found[1]
@@ -356,6 +359,7 @@ def test_up_keeps_what_it_accepted_over_a_restart(tmp_path):
         assert len(stack.calls(lead_id)) == 1
 
 
+@pytest.mark.slow
 def test_up_ends_when_a_part_of_it_ends(tmp_path):
     with running(tmp_path, rules=RULES, world=lively_world(), workers=0) as stack:
         # the port is taken by the stack's own web

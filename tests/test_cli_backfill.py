@@ -25,6 +25,7 @@ LEADS = 2500
 WORKING = 400
 
 
+@pytest.mark.long
 def test_killed_three_times_it_fills_every_lead_once_for_the_price_it_named(tmp_path):
     world = lively_world(search_cap=900, latency_min_seconds=0.005, latency_max_seconds=0.005)
     old = add_old_leads(world, LEADS, clump=30)

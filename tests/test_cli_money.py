@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import zoneinfo
+from types import SimpleNamespace
 
 import pytest
 from ledger_box import event, wanted
@@ -33,26 +34,22 @@ BREAKER = {"name": "Pitch", "rule": "Pitch", "timeouts": 5, "until_ms": 1_791_97
 
 
 @pytest.fixture
-def cli(redis_url, tmp_path):
-    """Run a command to its end; a text as `says` is typed at a terminal."""
+def cli(cli, redis_url, tmp_path):
+    """Run a command to its end; where a text as `says` is typed, in a process at a real terminal."""
+    in_process = cli
 
     def run(*arguments, says=None, **settings):
-        inherited = {"PATH": os.environ["PATH"], "NO_COLOR": "1", "COLUMNS": "120"}
+        settings = {"RULES_FILE": str(tmp_path / "rules.yaml"), "COLUMNS": "120", **settings}
+        if says is None:
+            return in_process(*arguments, **settings)
         with contextlib.ExitStack() as cleanup:
-            stdin = subprocess.DEVNULL
-            if says is not None:
-                ours, stdin = pty.openpty()
-                cleanup.callback(os.close, ours)
-                cleanup.callback(os.close, stdin)
-                os.write(ours, says.encode())
-            return subprocess.run(
+            ours, stdin = pty.openpty()
+            cleanup.callback(os.close, ours)
+            cleanup.callback(os.close, stdin)
+            os.write(ours, says.encode())
+            done = subprocess.run(
                 [sys.executable, "-m", "service.cli.main", *arguments],
-                env={
-                    **inherited,
-                    "REDIS_URL": redis_url,
-                    "RULES_FILE": str(tmp_path / "rules.yaml"),
-                    **settings,
-                },
+                env={"PATH": os.environ["PATH"], "NO_COLOR": "1", "REDIS_URL": redis_url, **settings},
                 cwd=PROJECT,
                 stdin=stdin,
                 capture_output=True,
@@ -60,6 +57,7 @@ def cli(redis_url, tmp_path):
                 timeout=60,
                 check=False,
             )
+        return SimpleNamespace(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     return run
 
@@ -80,7 +78,7 @@ def holding(ask):
 
 
 def printed(done):
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
@@ -96,7 +94,7 @@ def test_halt_stops_calls_and_resume_lets_them_leave_again_and_both_say_when_it_
     assert re.fullmatch(r"Calls leave again\. Halted since 20.* UTC: the bill is too high\n", resumed.stdout)
     assert ask(lambda box: box.ledger.brakes.halted()) is None
     assert cli("resume").stdout == "Calls were not halted; nothing has changed.\n"
-    assert {done.returncode for done in (first, again, resumed)} == {0}
+    assert {done.exit_code for done in (first, again, resumed)} == {0}
 
 
 def test_halt_and_resume_as_json(cli):
@@ -122,13 +120,13 @@ def test_a_persons_halt_replaces_an_automatic_one(cli, ask):
 @pytest.mark.usefixtures("holding")
 def test_release_shows_the_price_and_asks_before_it_lets_go(cli, ask):
     declined = cli("release", says="n\n")
-    assert declined.returncode == 1
+    assert declined.exit_code == 1
     assert "Nothing was released." in declined.stderr
     assert ask(lambda box: box.queued()) == []
 
     agreed = cli("release", "--limit", "4", says="y\n")
 
-    assert agreed.returncode == 0
+    assert agreed.exit_code == 0
     assert "Release 4, for at most 4 credits?" in agreed.stderr
     assert re.search(r"Industry +3 +3 +1970-01-01 00:00:01\.0", agreed.stdout)
     assert re.search(r"Pitch +2 +2 +1970-01-01 00:00:01\.0", agreed.stdout)
@@ -140,7 +138,7 @@ def test_release_shows_the_price_and_asks_before_it_lets_go(cli, ask):
 def test_release_with_nobody_to_ask_releases_nothing(cli, ask):
     done = cli("release", "--rule", "Pitch")
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr == (
         "releasing 2 costs at most 2 credits, and there is no terminal to ask at: "
         "add --yes to release, or --dry-run to look\n"
@@ -175,7 +173,7 @@ def test_release_of_one_rule_in_part_as_json(cli, ask):
 def test_where_nothing_is_to_be_released_nobody_is_asked(cli, ask, arguments, said):
     done = cli("release", *arguments)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.endswith(f"{said}\n")
     assert ask(lambda box: box.queued()) == []
 
@@ -270,7 +268,7 @@ def test_cost_by_day_is_in_order_and_goes_by_the_time_zone_of_budgets(cli, spend
 def test_cost_for_people_has_totals(cli):
     done = cli("cost")
 
-    assert done.returncode == 0
+    assert done.exit_code == 0
     for heading in ("calls", "paid", "found", "empty", "skipping", "reading back", "dedupe"):
         assert heading in done.stdout
     assert re.search(r"Industry +3 +2 +2 +0 +0 +0 +4 *\n", done.stdout)
@@ -291,7 +289,7 @@ def test_cost_for_people_has_totals(cli):
 def test_a_wrong_span_or_column_is_told_with_what_was_expected(cli, arguments, said):
     done = cli("cost", *arguments)
 
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert re.search(said, done.stderr)
 
 

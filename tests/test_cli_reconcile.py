@@ -49,7 +49,7 @@ def command(stack, *arguments, **settings):
 
 
 @pytest.fixture
-def in_process(monkeypatch):
+def in_process(monkeypatch, untouched_logging):  # noqa: ARG001  what it does is wanted
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)

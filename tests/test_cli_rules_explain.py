@@ -43,7 +43,7 @@ EVENT = {
 
 
 @pytest.fixture
-def in_process(monkeypatch, tmp_path):
+def in_process(monkeypatch, tmp_path, untouched_logging):  # noqa: ARG001  what it does is wanted
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)

@@ -45,9 +45,17 @@ class Box:
         self.said = ""
 
     def run(self, *arguments, code=0, **settings):
+        environ = {**self.environ, **settings}
+        done = CliRunner().invoke(main, ["webhook", *arguments], env=environ, prog_name="close-enrich")
+        self.said += done.stdout + done.stderr
+        assert done.exit_code == code, done.stdout + done.stderr
+        assert isinstance(done.exception, SystemExit | None)
+        return done
+
+    def run_as_process(self, *arguments):
         done = subprocess.run(
             [sys.executable, "-m", "service.cli.main", "webhook", *arguments],
-            env={**self.environ, **settings},
+            env={"PATH": os.environ["PATH"], **self.environ},
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -56,7 +64,7 @@ class Box:
             check=False,
         )
         self.said += done.stdout + done.stderr
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
 
@@ -72,13 +80,19 @@ class Box:
 
 
 @pytest.fixture
-def box(redis_url, tmp_path):
+def without_settings(monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+
+@pytest.fixture
+def box(redis_url, tmp_path, without_settings, untouched_logging):  # noqa: ARG001  what they do is wanted
     world = make_world()
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULES)
     with Background() as background, background.entered(serve_sandbox(world)) as url:
         environ = {
-            "PATH": os.environ["PATH"],
             "NO_COLOR": "1",
             "COLUMNS": "160",
             "CLOSE_API_URL": f"{url}/api/v1",
@@ -97,7 +111,7 @@ def box(redis_url, tmp_path):
 
 def test_ensure_subscribes_once_and_list_shows_it_without_its_key(box):
     assert "no webhook subscription" in box.run("list").stdout
-    made = box.run("ensure")
+    made = box.run_as_process("ensure")
     of_id = box.only().id
     assert f"Subscribed: {of_id} delivers contact.created, lead.created." in made.stdout
     assert box.only().url == HERE
@@ -119,7 +133,7 @@ def test_ensure_subscribes_once_and_list_shows_it_without_its_key(box):
         "filtered": [],
     }
     assert box.json("list") == {"subscriptions": [described]}
-    table = box.run("list").stdout
+    table = box.run_as_process("list").stdout
     assert f"{of_id} *" in table
     assert "known" in table
     elsewhere = box.run("list", PUBLIC_URL="").stdout
@@ -201,10 +215,8 @@ def test_what_cannot_be_done_is_said_and_exits_1(box, tmp_path):
     ],
     ids=" ".join,
 )
-def test_every_missing_setting_is_named_at_once(command, named, monkeypatch):
-    for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(f"{name}_FILE", raising=False)
+@pytest.mark.usefixtures("without_settings")
+def test_every_missing_setting_is_named_at_once(command, named):
     done = CliRunner().invoke(main, ["webhook", *command])
 
     assert done.exit_code == 2

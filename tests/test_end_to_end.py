@@ -63,6 +63,7 @@ def test_a_created_lead_and_its_contact_get_fields_of_every_type(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_a_burst_of_events_fills_every_field_with_one_call_each_and_leaves_nothing_in_rq(tmp_path):
     world = lively_world(latency_min_seconds=BURST_LATENCY_SECONDS, latency_max_seconds=BURST_LATENCY_SECONDS)
     with running(
@@ -141,6 +142,7 @@ SEGMENT_AFTER_INDUSTRY = "name: Segment, object: lead, field: Segment, after: [I
 SEGMENT = "name: Segment, object: lead, field: Segment, after: [Industry, Employees]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "industry"),
     [
@@ -167,6 +169,7 @@ def test_a_rule_runs_only_after_the_rules_it_names_have_ended(tmp_path, conditio
         assert found["Segment"].calls == 1
 
 
+@pytest.mark.slow
 def test_a_sample_takes_the_same_records_every_time_and_a_preview_saves_nothing(tmp_path):
     sampled = f"{PITCH}, mode: preview, sample: 40%, on: [created, updated(name)]"
     events = (("lead", "created"), ("lead", "updated"))
@@ -187,6 +190,7 @@ def test_a_sample_takes_the_same_records_every_time_and_a_preview_saves_nothing(
         assert {one for one in leads if stack.entries(one)} == chosen
 
 
+@pytest.mark.slow
 def test_an_overwriting_rule_runs_again_when_the_field_it_watches_changes(tmp_path):
     rule = (
         "name: Seniority, object: contact, field: Seniority, on: [created, updated(title)],"
@@ -209,6 +213,7 @@ def test_an_overwriting_rule_runs_again_when_the_field_it_watches_changes(tmp_pa
         assert len(stack.calls(contact_id)) == 2
 
 
+@pytest.mark.slow
 def test_high_priority_is_asked_first_and_low_priority_waits_in_the_bulk_queue(tmp_path):
     text = rules(
         f"{PITCH}, priority: low",
@@ -228,6 +233,7 @@ def test_high_priority_is_asked_first_and_low_priority_waits_in_the_bulk_queue(t
         assert asked == ["Employee count"] * 4 + ["Industry"] * 4 + ["Pitch"] * 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_know_closes_fields_yet_judges_no_condition(tmp_path):
     text = rules(f"{INDUSTRY}, when: lead.url != '', settle: 100ms", SEGMENT_AFTER_INDUSTRY)
     with running(tmp_path, rules=text, workers=0) as stack:

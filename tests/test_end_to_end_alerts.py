@@ -19,6 +19,7 @@ rules:
 """
 
 
+@pytest.mark.long
 def test_a_halt_and_a_paused_subscription_are_told_once_each_and_when_they_are_over(tmp_path):
     world = lively_world()
     world.faults.add(FaultRule(kind="status:402", group="POST enrich_field"))

@@ -55,6 +55,7 @@ def scraped_when(stack, **expected):
     return stack.wait(look)
 
 
+@pytest.mark.long
 def test_a_scrape_says_what_was_done_and_a_killed_worker_sets_nothing_back(tmp_path):
     world = lively_world(latency_min_seconds=0.3, latency_max_seconds=0.3)
     with running(tmp_path, rules=RULES, world=world, workers=2) as stack:

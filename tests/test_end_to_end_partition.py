@@ -43,6 +43,7 @@ def machines():
         yield made
 
 
+@pytest.mark.long
 def test_a_worker_cut_off_from_redis_in_its_calls_is_taken_over_and_fenced_out(tmp_path, machines):
     cut_off, other = machines.far
     world = lively_world(latency_min_seconds=CALL_SECONDS, latency_max_seconds=CALL_SECONDS)

@@ -37,6 +37,7 @@ def box(tmp_path):
         yield made
 
 
+@pytest.mark.long
 def test_a_failover_under_load_loses_nothing_and_pays_for_nothing_twice(tmp_path, box):
     world = lively_world(latency_min_seconds=0.1, latency_max_seconds=0.8)
     with running(

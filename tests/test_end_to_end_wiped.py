@@ -11,7 +11,7 @@ from service import keys
 from service.cli.processes import request_json
 from service.enrichment import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FIELDS = ("Industry", "Employee count", "Pitch")
 RULES = """

@@ -26,8 +26,8 @@ NAMES = ("Industry", "Employees", "Pitch")
 CALL_SECONDS = 1.5
 
 
-def slow_world():
-    return lively_world(latency_min_seconds=CALL_SECONDS, latency_max_seconds=CALL_SECONDS)
+def slow_world(call_seconds=CALL_SECONDS):
+    return lively_world(latency_min_seconds=call_seconds, latency_max_seconds=call_seconds)
 
 
 def lead_being_asked_about(stack):
@@ -99,6 +99,7 @@ def test_a_killed_workers_calls_are_taken_over_and_confirmed_without_a_second_ca
         assert_each_called_once(stack, lead_id, stack.ended(lead_id, *NAMES), State.CONFIRMED)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_workers_calls_are_taken_over_within_a_minute_in_real_time(tmp_path):
     with running(tmp_path, rules=RULES, world=slow_world()) as stack:
@@ -126,7 +127,8 @@ def test_a_paused_worker_that_wakes_after_its_work_was_taken_over_changes_nothin
 
 
 def test_a_running_worker_and_its_jobs_are_visible_to_rq_info(tmp_path):
-    with running(tmp_path, rules=RULES, world=slow_world()) as stack:
+    # the calls last until rq has looked, however long its process takes to start
+    with running(tmp_path, rules=RULES.replace("20s", "120s"), world=slow_world(60.0)) as stack:
         lead_being_asked_about(stack)
         shown = subprocess.run(
             [sys.executable, "-m", "rq.cli", "info", "--raw", "--url", stack.server.url],
