@@ -78,19 +78,40 @@ class Bindings:
     _by_event: dict[tuple[str, str], tuple[BoundRule, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+    _by_field: dict[tuple[str, str], set[int]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _unbound_by_event: dict[tuple[str, str], tuple[UnboundRule, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
-        for bound in self.bound:
-            for action in {trigger.action for trigger in bound.triggers}:
-                key = (bound.rule.object_type.value, action.value)
+        for place, bound in enumerate(self.bound):
+            object_type = bound.rule.object_type.value
+            for key in _events(bound.rule, bound.triggers):
                 self._by_event[key] = (*self._by_event.get(key, ()), bound)
+            for trigger in bound.triggers:
+                for name in trigger.fields if trigger.action is Action.UPDATED else ():
+                    self._by_field.setdefault((object_type, name), set()).add(place)
+        for unbound in self.unbound:
+            for key in _events(unbound.rule, unbound.rule.on):
+                self._unbound_by_event[key] = (*self._unbound_by_event.get(key, ()), unbound)
 
     def for_event(self, event: Event) -> tuple[BoundRule, ...]:
         """The bound rules that the event triggers, in the file's order."""
-        candidates = self._by_event.get((event.object_type, event.action), ())
         if event.action != Action.UPDATED:
-            return candidates
-        return tuple(bound for bound in candidates if bound.triggered_by(event))
+            return self._by_event.get((event.object_type, event.action), ())
+        places = (self._by_field.get((event.object_type, name), ()) for name in event.changed_fields)
+        return tuple(self.bound[place] for place in sorted(set().union(*places)))
+
+    def unbound_for(self, event: Event) -> tuple[UnboundRule, ...]:
+        """The unbound rules for this kind of event, in the file's order, whichever fields have changed."""
+        return self._unbound_by_event.get((event.object_type, event.action), ())
+
+
+def _events(rule: Rule, triggers: Iterable[Trigger]) -> set[tuple[str, str]]:
+    """The kinds of events that triggers name, as events name them."""
+    return {(rule.object_type.value, trigger.action.value) for trigger in triggers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
 FUNCTIONS = frozenset(
     {"bytes", "contains", "double", "duration", "dyn", "endsWith", "getDate", "getDayOfMonth",
@@ -127,14 +127,19 @@ def opens_has(words: tuple[Token, ...], index: int) -> bool:
     )
 
 
-def replaced(source: str, words: tuple[Token, ...], *, at: Collection[int], names: Mapping[str, str]) -> str:
-    """The expression with the words at the given indices renamed."""
+def replaced(source: str, words: tuple[Token, ...], *, by: Mapping[int, tuple[int, str]]) -> str:
+    """The expression with some of its words replaced.
+
+    Args:
+        source: the expression.
+        words: its tokens.
+        by: by the index of the first word to replace, the index behind the last, and the text to put there.
+    """
     parts: list[str] = []
     end = 0
-    for index in sorted(at):
-        word = words[index]
-        parts += [source[end : word.start], names[word.text]]
-        end = word.start + len(word.text)
+    for index, (behind, text) in sorted(by.items()):
+        parts += [source[end : words[index].start], text]
+        end = words[behind - 1].start + len(words[behind - 1].text)
     return "".join([*parts, source[end:]])
 
 

@@ -10,6 +10,7 @@ https://developer.close.com/api/resources/contacts, as events carry them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,10 @@ class Verdict:
     reason: str
 
 
+_MET = Verdict(met=True, reason="the condition is met")
+_NOT_MET = Verdict(met=False, reason="the condition is not met")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionProblem:
     """What is wrong with a condition. Line and column are counted from 1 within the expression.
@@ -87,6 +92,35 @@ class ConditionProblem:
     message: str
     suggestion: str | None = None
     level: Level = Level.ERROR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Needs:
+    """What must be handed to the engine for a program, or for several.
+
+    Attributes:
+        variables: those of `Evidence`, by the names that they have in programs.
+        attributes: the record's attributes that are read or asked for.
+        custom_fields: likewise, by name or id.
+        reads_all: the record is also read as a whole, so what is absent from it must be, too.
+        asks_all: the record is also asked as a whole what it has.
+    """
+
+    variables: frozenset[str] = frozenset()
+    attributes: frozenset[str] = frozenset()
+    custom_fields: frozenset[str] = frozenset()
+    reads_all: bool = False
+    asks_all: bool = False
+
+    def covers(self, other: _Needs) -> bool:
+        """Whether a program can be given this in place of its own, and will not know the difference."""
+        return (
+            not other.reads_all
+            and self.asks_all >= other.asks_all
+            and self.custom_fields >= other.custom_fields
+            and self.attributes >= other.attributes
+            and self.variables >= other.variables
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +144,7 @@ class Condition:
     custom_fields: tuple[str, ...] = ()
     reads_whole_record: bool = False
     _program: cel.Program = field(repr=False, compare=False)
-    _used: frozenset[str] = field(repr=False, compare=False, default=frozenset())
+    _needs: _Needs = field(repr=False, compare=False, default=_Needs())
 
     def judge(
         self, *, record: Mapping[str, Any], event: Mapping[str, Any], organization: Mapping[str, Any]
@@ -122,40 +156,96 @@ class Condition:
             event: what `event_view` made of the event.
             organization: `{"id": …}`.
         """
+        return Evidence(record=record, event=event, organization=organization).judge(self)
+
+
+class Evidence:
+    """One record and event, to judge many conditions on: for most of them it is converted once.
+
+    To convert it for the engine takes far longer than a condition. Used by one thread at a time.
+    """
+
+    __slots__ = ("_common", "_context", "_event", "_organization", "_record")
+
+    def __init__(
+        self,
+        *,
+        record: Mapping[str, Any],
+        event: Mapping[str, Any],
+        organization: Mapping[str, Any],
+        conditions: Iterable[Condition] = (),
+    ) -> None:
+        """Take what conditions are judged on; nothing of it may change afterwards.
+
+        Args:
+            record: what `record_view` made of the lead or contact.
+            event: what `event_view` made of the event.
+            organization: `{"id": …}`.
+            conditions: those that will be judged; others can be, each at the price of its own conversion.
+        """
+        self._record, self._event, self._organization = record, event, organization
+        self._common = _common_needs(conditions)
+        self._context: cel.Context | None = None
+
+    def judge(self, condition: Condition) -> Verdict:
+        """Whether the record meets a condition; no evaluation error escapes."""
         try:
-            result = self._program.execute(self._variables(record, event, organization))
+            result = condition._program.execute(self._context_for(condition))  # noqa: SLF001 - our own class
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             return Verdict(met=False, reason=_reason(error))
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # a bug in the engine, and no ordinary Exception
                 raise
+            self._context = None  # nobody knows what the bug left behind
             return Verdict(met=False, reason="the condition could not be evaluated")
         if not isinstance(result, bool):
             return Verdict(met=False, reason=_NOT_BOOLEAN)
-        return Verdict(met=result, reason="the condition is met" if result else "the condition is not met")
+        return _MET if result else _NOT_MET
 
-    def _variables(
-        self, record: Mapping[str, Any], event: Mapping[str, Any], organization: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The variables that the program uses, each as it reads or as it is asked for presence."""
-        own = self.object_type.value
-        flat = [_CUSTOM + name for name in self.custom_fields]
-        present = {"custom": {}} | _with_values(record)
-        if not self.reads_whole_record:  # what is not handed over need not be converted for the engine
-            named = {*self.attributes, *flat, "custom"}
-            present = {name: value for name, value in present.items() if name in named}
-        reads = _blank([*ATTRIBUTES[self.object_type], *flat]) | present
-        reads["custom"] = _blank(self.custom_fields) | present["custom"]
-        happened = _with_values(event)
+    def _context_for(self, condition: Condition) -> cel.Context:
+        """The variables as the engine keeps them."""
+        needs, own = condition._needs, condition.object_type  # noqa: SLF001 - our own class
+        if not self._common.covers(needs):
+            return cel.Context(variables=self._variables(needs, own))
+        if self._context is None:
+            self._context = cel.Context(variables=self._variables(self._common, own))
+        return self._context
+
+    def _variables(self, needs: _Needs, object_type: ObjectType) -> dict[str, Any]:
+        """The variables that programs use, each as it reads or as it is asked for presence."""
+        own, known = object_type.value, ATTRIBUTES[object_type]
+        flat = [_CUSTOM + name for name in needs.custom_fields]
+        present = {"custom": {}} | _with_values(self._record)
+        custom = _only(needs.custom_fields, present["custom"])
+        # what is not handed over need not be converted for the engine
+        named = _only([*needs.attributes, *flat], present)
+        blank_custom = _blank(needs.custom_fields)
+        if needs.reads_all:
+            reads = _blank([*known, *flat]) | present | {"custom": blank_custom | present["custom"]}
+        else:
+            by_flat_name = {_flat_name(name): value for name, value in (blank_custom | custom).items()}
+            reads = _blank([*(known & needs.attributes), *flat]) | named | by_flat_name
+        happened = _with_values(self._event)
         variables = {
             own: reads,
-            _PRESENT + own: present,
+            _PRESENT + own: present if needs.asks_all else named | {"custom": custom},
             "event": _blank(EVENT_ATTRIBUTES) | happened,
             _PRESENT + "event": happened,
-            "organization": dict(organization),
-            _PRESENT + "organization": dict(organization),
+            "organization": dict(self._organization),
+            _PRESENT + "organization": dict(self._organization),
         }
-        return {name: value for name, value in variables.items() if name in self._used}
+        return {name: value for name, value in variables.items() if name in needs.variables}
+
+
+def _common_needs(conditions: Iterable[Condition]) -> _Needs:
+    """What all conditions need that do not read the record as a whole; one that does needs it to itself."""
+    shared = [one._needs for one in conditions if not one._needs.reads_all]  # noqa: SLF001 - our own class
+    return _Needs(
+        variables=frozenset().union(*(one.variables for one in shared)),
+        attributes=frozenset().union(*(one.attributes for one in shared)),
+        custom_fields=frozenset().union(*(one.custom_fields for one in shared)),
+        asks_all=any(one.asks_all for one in shared),
+    )
 
 
 def compile_condition(source: str, *, object_type: ObjectType) -> Condition | ConditionProblem:
@@ -182,22 +272,34 @@ def compile_condition(source: str, *, object_type: ObjectType) -> Condition | Co
     problem = _name_problem(source, words, references, own=object_type.value)
     if problem is not None:
         return problem
-    roots = {name: _PRESENT + name for name in _variables_of(object_type.value)}
+    roots = _variables_of(object_type.value)
     asking = [i for i, word in enumerate(words) if word.text in roots and cel_text.is_root(words, i)
               and cel_text.asks_presence(words, i)]  # fmt: skip
     paths = _paths_read(words, own=object_type.value)
-    program = cel.compile(cel_text.replaced(source, words, at=asking, names=roots))
+    attributes = _unique(path[0] for path in paths.values() if path and not _is_custom(path))
+    custom_fields = _unique(
+        _custom_name(path) for path in paths.values() if _is_custom(path) and path != ("custom",)
+    )
+    whole = [index for index, path in paths.items() if path in ((), ("custom",))]
+    reads_all = any(index not in asking for index in (*whole, *_reads_by_bytes(words, paths)))
+    by = {index: (index + 1, _PRESENT + words[index].text) for index in asking}
+    by |= {} if reads_all else _flattened(words, {i: path for i, path in paths.items() if i not in asking})
+    program = cel.compile(cel_text.replaced(source, words, by=by))
     condition = Condition(
         source=source,
         object_type=object_type,
-        attributes=_unique(path[0] for path in paths if path and not _is_custom(path)),
-        event_attributes=_unique(path[0] for path in _paths_read(words, own="event") if path),
-        custom_fields=_unique(
-            _custom_name(path) for path in paths if _is_custom(path) and path != ("custom",)
-        ),
-        reads_whole_record=any(path in ((), ("custom",)) for path in paths),
+        attributes=attributes,
+        event_attributes=_unique(path[0] for path in _paths_read(words, own="event").values() if path),
+        custom_fields=custom_fields,
+        reads_whole_record=bool(whole),
         _program=program,
-        _used=frozenset(program.variables()),
+        _needs=_Needs(
+            variables=frozenset(program.variables()),
+            attributes=frozenset(attributes),
+            custom_fields=frozenset(custom_fields),
+            reads_all=reads_all,
+            asks_all=any(index in asking for index in whole),
+        ),
     )
     return _rehearsed(condition) or condition
 
@@ -231,6 +333,10 @@ def _with_values(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if value is not None and value not in ("", [])}
 
 
+def _only(names: Iterable[str], record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in names if name in record}
+
+
 def _blank(names: Iterable[str]) -> dict[str, Any]:
     return {name: [] if name in LIST_ATTRIBUTES else "" for name in names}
 
@@ -257,13 +363,44 @@ def custom_fields_read(source: str, *, object_type: ObjectType) -> tuple[tuple[s
     return tuple(found.items())
 
 
-def _paths_read(words: tuple[cel_text.Token, ...], *, own: str) -> list[tuple[str, ...]]:
-    """The constant path behind each use of the record."""
-    return [
-        tuple(_spelt(step) for step in cel_text.path_after(words, index)[0])
+def _paths_read(words: tuple[cel_text.Token, ...], *, own: str) -> dict[int, tuple[str, ...]]:
+    """The constant path behind each use of the record, by the use's index."""
+    return {
+        index: tuple(_spelt(step) for step in cel_text.path_after(words, index)[0])
         for index, word in enumerate(words)
         if word.text == own and cel_text.is_root(words, index)
+    }
+
+
+def _flattened(
+    words: tuple[cel_text.Token, ...], paths: Mapping[int, tuple[str, ...]]
+) -> dict[int, tuple[int, str]]:
+    """What to put for each `lead.custom["X"]`, by its index: the engine would copy the whole map."""
+    found: dict[int, tuple[int, str]] = {}
+    for index, path in paths.items():
+        if path[0] == "custom":
+            steps = cel_text.path_after(words, index)[0][:2]
+            behind = index + 1 + sum(3 if step.kind == "text" else 2 for step in steps)
+            key = json.dumps(_flat_name(path[1]), ensure_ascii=False)  # all that JSON escapes CEL does, too
+            found[index] = (behind, f"{words[index].text}[{key}]")
+    return found
+
+
+def _reads_by_bytes(words: tuple[cel_text.Token, ...], paths: Iterable[int]) -> list[int]:
+    """The uses with bytes for a key, as in `lead.custom[b"X"]`: an error, which is left to the engine."""
+    return [
+        index
+        for index in paths
+        if any(
+            step.kind == "text" and step.text[:2].lower() in {'b"', "b'", "br", "rb"}
+            for step in cel_text.path_after(words, index)[0][:2]
+        )
     ]
+
+
+def _flat_name(name: str) -> str:
+    """Where a custom field stands in the record beside `custom`, by the name that a condition gives it."""
+    return f"custom[{name}]"
 
 
 def _is_custom(path: tuple[str, ...]) -> bool:
@@ -326,7 +463,8 @@ def _unknown_function(name: str) -> tuple[str, str | None]:
 def _rehearsed(condition: Condition) -> ConditionProblem | None:
     """What goes wrong even for a record without any value."""
     try:
-        result = condition._program.execute(condition._variables({}, {}, {"id": ""}))  # noqa: SLF001 - our own class
+        nothing = Evidence(record={}, event={}, organization={"id": ""})
+        result = condition._program.execute(nothing._context_for(condition))  # noqa: SLF001 - our own class
     except RuntimeError as error:
         if "not a valid regex" in str(error):
             return ConditionProblem(line=1, column=1, message="has a pattern in matches() that is not valid")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from service.condition import event_view, record_view
+from service.condition import Evidence, event_view, record_view
 from service.rules import Action, Mode, ObjectType, Priority, Rule, in_sample
 
 if TYPE_CHECKING:
@@ -107,20 +107,20 @@ def plan(
     if ignored is not None:
         return ignored
     bound = bindings.for_event(event)
-    unbound = [one for one in bindings.unbound if _listens(one.rule, event)]
+    unbound = bindings.unbound_for(event)
     if not bound and not unbound:
         kind = f"no rule for {event.object_type}.{event.action}"
         text = f"{kind} with these changed fields" if event.action == Action.UPDATED else kind
         return Ignored(reason=IgnoredReason.NO_RULE, text=text)
-    record = _record(event, bound, schemas)
+    evidence = _evidence(event, bound, schemas)
     taken: dict[str, str] = {}
     enrichments: list[PlannedEnrichment] = []
     skipped: list[Skipped] = []
     for one in bound:
-        reason = _refusal(one, event, record=record, taken=taken)
+        reason = _refusal(one, event, evidence=evidence, taken=taken)
         if reason is None:
             taken[one.field_id] = one.rule.name
-            enrichments.append(_planned(one, event, record=record))
+            enrichments.append(_planned(one, event, evidence=evidence))
         else:
             skipped.append(Skipped(rule=one.rule.name, reason=reason))
     skipped += (Skipped(rule=one.rule.name, reason=one.problem) for one in unbound)
@@ -143,27 +143,30 @@ def _ignored(event: Event, *, organization_id: str, own_api_key_id: str | None) 
     return None
 
 
-def _listens(rule: Rule, event: Event) -> bool:
-    """Whether the rule is for this kind of event; only a bound rule tells which fields must have changed."""
-    return event.object_type == rule.object_type and any(event.action == one.action for one in rule.on)
-
-
 def _judged_here(rule: Rule) -> bool:
     return rule.when is not None and rule.settle_seconds == 0
 
 
-def _record(
+def _evidence(
     event: Event, bound: Sequence[BoundRule], schemas: Mapping[ObjectType, Schema]
-) -> dict[str, Any] | None:
-    """The record as conditions see it; None when no condition needs it or the event does not carry it."""
-    if not any(_judged_here(one.rule) for one in bound):
+) -> Evidence | None:
+    """What conditions are judged on; None when no condition needs it or the event carries no record."""
+    conditions = [one.rule.when for one in bound if one.rule.when is not None and _judged_here(one.rule)]
+    if not conditions:
         return None
     data = event.data()
-    return record_view(data, schema=schemas.get(ObjectType(event.object_type))) if data else None
+    if not data:
+        return None
+    return Evidence(
+        record=record_view(data, schema=schemas.get(ObjectType(event.object_type))),
+        event=event_view(event),
+        organization={"id": event.organization_id},
+        conditions=conditions,
+    )
 
 
 def _refusal(
-    one: BoundRule, event: Event, *, record: Mapping[str, Any] | None, taken: Mapping[str, str]
+    one: BoundRule, event: Event, *, evidence: Evidence | None, taken: Mapping[str, str]
 ) -> str | None:
     """Why the rule does not enrich the record, or None when it does."""
     rule = one.rule
@@ -171,15 +174,13 @@ def _refusal(
         return f"already planned by rule {taken[one.field_id]!r}"
     if not in_sample(rule_name=rule.name, object_id=event.object_id, share=rule.sample):
         return f"not in the sample of {rule.sample * 100:g}%"
-    if rule.when is None or record is None or not _judged_here(rule):
+    if rule.when is None or evidence is None or not _judged_here(rule):
         return None
-    verdict = rule.when.judge(
-        record=record, event=event_view(event), organization={"id": event.organization_id}
-    )
+    verdict = evidence.judge(rule.when)
     return None if verdict.met else verdict.reason
 
 
-def _planned(one: BoundRule, event: Event, *, record: Mapping[str, Any] | None) -> PlannedEnrichment:
+def _planned(one: BoundRule, event: Event, *, evidence: Evidence | None) -> PlannedEnrichment:
     rule = one.rule
     return PlannedEnrichment(
         rule=rule.name,
@@ -191,6 +192,6 @@ def _planned(one: BoundRule, event: Event, *, record: Mapping[str, Any] | None) 
         mode=rule.mode,
         settle_seconds=rule.settle_seconds,
         priority=rule.priority,
-        judged=rule.when is None or (record is not None and _judged_here(rule)),
+        judged=rule.when is None or (evidence is not None and _judged_here(rule)),
         reopens=event.action != Action.CREATED,
     )

@@ -16,6 +16,7 @@ from service.cel_text import SyntaxProblem, syntax_problem
 from service.condition import (
     Condition,
     ConditionProblem,
+    Evidence,
     Verdict,
     compile_condition,
     event_view,
@@ -303,6 +304,106 @@ def test_the_engine_is_loaded_only_when_a_condition_is_compiled():
     code = "import sys, service.condition, service.rules_file; print('cel' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def judged_at_once(sources, data):
+    """The verdicts of many conditions on one record: one by one, and on evidence that they share."""
+    conditions = [condition(source) for source in sources]
+    seen = {"record": record_view(data, schema=SCHEMA), "event": event_view(EVENT),
+            "organization": {"id": "orga_1"}}  # fmt: skip
+    shared = Evidence(**seen, conditions=conditions)
+    return [one.judge(**seen) for one in conditions], [shared.judge(one) for one in conditions]
+
+
+ACCESSES = {
+    'lead.custom["Industry"]': ("custom", "Industry"),
+    "lead.custom.cf_1": ("custom", "cf_1"),
+    'lead["custom"]["# of employees"]': ("custom", "# of employees"),
+    'lead["custom.cf_1"]': ("custom.cf_1",),
+    'lead.custom["\\"\\n\u00e9\U0001f600"]': ("custom", '"\n\u00e9\U0001f600'),
+    "lead.url": ("url",),
+    "lead.emails": ("emails",),
+    "lead.contact_ids": ("contact_ids",),
+}
+"""What conditions read, and the same as the steps of a path."""
+JSON = st.recursive(
+    st.sampled_from(["", "x", "Industry", None, 1, 2.5, True, [], {}, 2**70]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner, max_size=2),
+    max_leaves=4,
+)
+TESTS = [
+    '{0} == "x"',
+    '{0} != "" && {1} != ""',
+    "size({0}) > 0",
+    "{0} > 1",
+    '{0}.startsWith("x")',
+    "{0} == {1}",
+    "{0}.x == {1}",
+    '"x" in {0}',
+    '"Industry" in lead.custom && {0} != ""',
+    '"url" in lead || {0} == "x"',
+    '{0} == "" ? {1} == "x" : has(lead.url)',
+    "event.action == {0} || has(lead.custom.cf_1)",
+    "has(lead.custom) && {0} == {1}",
+    'lead.custom[b"x"] == {0}',
+]
+
+
+@settings(deadline=None)  # the engine takes a while to load
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(TESTS), st.sampled_from(sorted(ACCESSES)), st.sampled_from(sorted(ACCESSES))
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.dictionaries(
+        st.sampled_from(
+            ["url", "emails", "contact_ids", "custom.cf_1", "custom.cf_2", 'custom."\n\u00e9\U0001f600', "x"]
+        ),
+        JSON,
+    ),
+)
+def test_a_condition_says_the_same_alone_among_others_and_with_the_whole_record_before_it(tests, data):
+    sources = [test.format(first, second) for test, first, second in tests]
+    # one that reads the record as a whole is given all of it, under the names that it has there
+    wholes = [f"(size(lead) < 0 && false) || ({source})" for source in sources]
+    alone, shared = judged_at_once([*sources, *wholes], data)
+    assert shared == alone
+    assert alone[: len(sources)] == alone[len(sources) :]
+
+
+@pytest.mark.parametrize("access", sorted(ACCESSES))
+def test_each_way_to_name_a_field_reads_that_field(access):
+    data = {"url": "u", "emails": "e", "contact_ids": "i", "custom.cf_1": "1", "custom.cf_2": "2",
+            'custom."\n\u00e9\U0001f600': "3"}  # fmt: skip
+    value = record_view(data, schema=SCHEMA)
+    for step in ACCESSES[access]:
+        value = value[step]
+    assert judged(f'{access} == "{value}"', data) == MET
+    assert judged(f'{access} == ""', {"name": "A"}).met is (access not in {"lead.emails", "lead.contact_ids"})
+
+
+def test_conditions_that_share_evidence_do_not_see_each_others_fields():
+    sources = ['lead.custom["Industry"] == ""', "size(lead.custom) == 0", '"Industry" in lead.custom',
+               'lead.custom.all(name, name == "cf_2") && lead.custom["cf_2"] == ""']  # fmt: skip
+    alone, shared = judged_at_once(sources, {"name": "A"})
+    assert shared == alone == [MET, MET, NOT_MET, MET]
+
+
+def test_a_panic_over_one_condition_leaves_the_others_their_evidence():
+    class PanicException(BaseException):
+        pass
+
+    class Program:
+        def execute(self, _variables):
+            raise PanicException
+
+    sound = condition("has(lead.url)")
+    broken = Condition(source="x", object_type=ObjectType.LEAD, _program=Program())
+    evidence = Evidence(record={"url": "x"}, event={}, organization={}, conditions=[sound, broken])
+    assert [evidence.judge(one).met for one in (sound, broken, sound)] == [True, False, True]
 
 
 EXPRESSION = st.recursive(
