@@ -25,6 +25,7 @@ from service.tasks import cancel_all
 from workers.bookkeeping import Bookkeeper
 from workers.conclusion import READ_BACK_DELAY_SECONDS
 from workers.housekeeping import LEASE_SECONDS, STUCK_SECONDS, SWEEP_EVERY_SECONDS, Housekeeper
+from workers.overdue import WALK_EVERY_SECONDS
 
 
 class Clock:
@@ -346,6 +347,198 @@ async def test_two_releases_side_by_side_have_a_housekeeper_each(box, keeper, ot
     assert await keeper._lease.take()
     assert await newer._lease.take()
     assert not await other._lease.take()
+
+
+# Long lines
+
+
+@pytest.fixture
+def long_lines(monkeypatch):
+    """A line of more than 6 jobs is a long one."""
+    monkeypatch.setattr("workers.overdue.PAGE", 2)
+    monkeypatch.setattr("workers.overdue.WALK_AT_ONCE", 6)
+
+
+async def line_of(box, count):
+    return [await box.plan(object_id=f"lead_{n}", priority=Priority.LOW) for n in range(count)]
+
+
+async def all_overdue(box):
+    ids = await box.redis.zrange(keys.ACTIVE, 0, -1)
+    await box.redis.zadd(keys.ACTIVE, dict.fromkeys(ids, LONG_AGO_MS))
+
+
+async def overdue(box):
+    return await box.redis.zcount(keys.ACTIVE, "-inf", await box.now_ms())
+
+
+async def calls(box):
+    """How often Redis has run each command, without what the test itself asks."""
+    stats = await box.redis.info("commandstats")
+    return {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_in_a_long_line_all_is_well_after_as_many_passes_as_it_needs(box, keeper):
+    entries = await line_of(box, 20)
+    await all_overdue(box)
+    left = []
+    while not left or left[-1]:
+        assert await keeper.sweep() == 0
+        left.append(await overdue(box))
+    assert left == [14, 8, 2, 0]
+    assert await box.queued(jobs.BULK_QUEUE) == [entry.job_id for entry in entries]
+    assert GRACE_MS - 5_000 < await due_in_ms(box, entries[0].id) <= GRACE_MS
+
+
+@pytest.mark.usefixtures("long_lines")
+@pytest.mark.parametrize("place", [0, 7, 19])
+async def test_a_lost_job_in_a_long_line_is_found_at_the_end_of_the_walk(box, keeper, place):
+    entries = await line_of(box, 20)
+    lost = entries[place]
+    await box.redis.lrem(jobs.queue_key(lost.queue), 1, lost.job_id)
+    await all_overdue(box)
+    assert [await keeper.sweep() for _ in range(4)] == [0, 0, 0, 1]
+    assert (await box.queued(jobs.BULK_QUEUE))[-1] == (await box.entry(lost.id)).job_id != lost.job_id
+    assert await overdue(box) == 0
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_what_becomes_overdue_during_a_walk_is_judged_by_the_next_one(box, keeper):
+    entries = await line_of(box, 20)
+    await keeper.sweep()
+    lost = entries[19]
+    await box.redis.lrem(jobs.queue_key(lost.queue), 1, lost.job_id)
+    await box.let_lease_run_out(lost.id)
+    rescued = [await keeper.sweep() for _ in range(8)]
+    assert (rescued.index(1), sum(rescued)) == (6, 1)
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_however_much_of_a_line_is_lost_all_of_it_is_planned_again(box, keeper, monkeypatch):
+    monkeypatch.setattr("workers.housekeeping.MOST_AT_ONCE", 3)
+    entries = await line_of(box, 20)
+    for entry in entries[::2]:
+        await box.redis.lrem(jobs.queue_key(entry.queue), 1, entry.job_id)
+    await all_overdue(box)
+    rescued = [await keeper.sweep() for _ in range(8)]
+    assert (sum(rescued), max(rescued)) == (10, 4)
+    assert len(set(await box.queued(jobs.BULK_QUEUE))) == 20
+
+
+@pytest.mark.usefixtures("long_lines")
+@pytest.mark.parametrize("lost", ["the hash", "the holder"])
+async def test_what_needs_no_walk_is_put_back_at_once_behind_however_long_a_line(box, keeper, lost):
+    in_line = await line_of(box, 20)
+    await all_overdue(box)
+    entry = await box.plan()
+    if lost == "the hash":
+        await box.redis.delete(jobs.job_key(entry.job_id))
+    else:
+        await box.claim(entry.id)
+    await box.redis.zadd(keys.ACTIVE, {entry.id: LONG_AGO_MS + 1})
+    assert await keeper.sweep() == 1
+    assert (await box.entry(entry.id)).job_id != entry.job_id
+    assert await overdue(box) >= len(in_line) - 6
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_a_walk_meets_every_job_although_others_are_taken_and_added(box, keeper, books):
+    entries = await line_of(box, 20)
+    await all_overdue(box)
+    for n in range(4):
+        assert await keeper.sweep() == 0
+        books.take(2, wait=False)
+        await box.plan(object_id=f"added_{n}", priority=Priority.LOW)
+        await box.plan(object_id=f"first_{n}", priority=Priority.HIGH)
+    for _ in range(4):
+        assert await keeper.sweep() == 0
+    assert [await box.entry(entry.id) for entry in entries] == entries
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_a_job_that_is_moved_into_the_line_during_a_walk_is_not_taken_for_lost(box, keeper):
+    await line_of(box, 20)
+    late = await box.plan(object_id="late", settle_seconds=60, priority=Priority.LOW)
+    await all_overdue(box)
+    await keeper.sweep()
+    await make_due(box, late)
+    await keeper._promote_due(late.queue)
+    assert [await keeper.sweep() for _ in range(8)] == [0] * 8
+    assert await box.entry(late.id) == late
+
+
+async def test_a_walk_leaves_the_leases_of_what_is_in_hand_alone(box, keeper):
+    entry = await box.plan()
+    claim = await box.claim(entry.id)
+    before = await box.score(entry.id)
+    assert await box.queued() == [entry.job_id], "handed out twice, as after a failover"
+    await keeper.sweep()
+    assert await box.score(entry.id) == before
+    assert await box.settle(claim)
+
+
+async def test_nobody_misses_a_job_before_its_turn_can_have_come(box, keeper, monkeypatch):
+    monkeypatch.setattr("workers.overdue.PAGE", 1)
+    monkeypatch.setattr("workers.overdue.LEAST_MS_A_JOB", 60_000)
+    entries = await line_of(box, 4)
+    await all_overdue(box)
+    await keeper.sweep()
+    for before, entry in enumerate(entries):
+        assert -5_000 < await due_in_ms(box, entry.id) - GRACE_MS - before * 60_000 <= 0
+    waits_until_ms = await box.score(entries[3].id)
+    await box.redis.lrem(jobs.queue_key(jobs.BULK_QUEUE), 1, entries[3].job_id)
+    assert await keeper.sweep() == 0
+    assert await box.score(entries[3].id) == waits_until_ms
+    await box.let_lease_run_out(entries[3].id)
+    assert await keeper.sweep() == 1
+
+
+async def test_a_line_is_walked_before_its_entries_are_overdue(box, keeper, clock):
+    entry = await box.plan()
+    await keeper.sweep()
+    soon, later = [await box.now_ms() + ms for ms in (GRACE_MS / 2, GRACE_MS * 0.9)]
+    other = await box.plan(field_id="cf_other")
+    await box.redis.zadd(keys.ACTIVE, {entry.id: soon, other.id: later})
+    await keeper.sweep()
+    assert await box.score(entry.id) == soon, "it was walked a moment ago"
+    clock.now += WALK_EVERY_SECONDS
+    await keeper.sweep()
+    assert await due_in_ms(box, entry.id) > GRACE_MS - 5_000
+    assert await box.score(other.id) == later
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_a_pass_over_a_long_healthy_line_costs_what_it_reads_and_searches_for_nothing(box, keeper):
+    await line_of(box, 40)
+    await all_overdue(box)
+    await keeper.sweep()
+    before = await calls(box)
+    await keeper.sweep()
+    after = await calls(box)
+    did = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+    assert did["lrange"] == 3, "6 jobs, 2 a page"
+    assert did["evalsha"] == 3 + 18, "34 are overdue, 2 a page, and the end of it"
+    assert did["hmget"] == 6 + 34
+    assert did["lpos"] <= 34, "in the intermediate list, which is short"
+    assert set(did) <= {
+        *("info", "evalsha", "time", "lrange", "llen", "zmscore", "hmget", "exists", "zadd"),
+        *("zrange", "zscore", "lpos"),
+    }
+
+
+@pytest.mark.usefixtures("long_lines")
+async def test_however_many_are_overdue_a_pass_looks_at_so_many(box, keeper, monkeypatch):
+    monkeypatch.setattr("workers.overdue.LOOK_AT_ONCE", 10)
+    await line_of(box, 40)
+    await all_overdue(box)
+    await keeper.sweep()
+    before = await calls(box)
+    await keeper.sweep()
+    assert (await calls(box))["zrange"] - before["zrange"] == 5
+    for _ in range(8):
+        assert await keeper.sweep() == 0
+    assert await overdue(box) == 0
 
 
 async def test_the_sweep_has_its_own_pace(box, keeper, clock):

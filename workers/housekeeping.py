@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from service import jobs, keys
-from service.enrichment import ENTRY_VERSION, USUAL_QUEUE, State
-from service.redis_text import text, texts
+from service.enrichment import ENTRY_VERSION, State
+from service.redis_text import texts
 from service.scripts import Script, script_text
 from service.since import note_since
 from service.transitions import Postponement
 from workers.conclusion import READ_BACK_DELAY_SECONDS
 from workers.lease import Lease
+from workers.overdue import Overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class Housekeeper:
         self._clock = clock
         self._log = log
         self._restore = Script(self._redis, script_text("restore", package="workers"))
+        self._overdue = Overdue(self._redis, newest_version=ENTRY_VERSION, clock=clock)
         self._first_seen: dict[str, float] = {}
         self._swept_at = float("-inf")
 
@@ -127,36 +129,22 @@ class Housekeeper:
         """Put back what nobody works on although it is due; how many entries that were.
 
         An entry in hand is overdue when its lease has run out; one in a queue, long after it was due and only
-        if its job is gone. What cannot be read is left to others, and so is what a newer release has written:
-        it stays overdue, for that release's housekeeper.
+        if its job is gone (see `workers.overdue`). What cannot be read is left to others, and so is what a
+        newer release has written: it stays overdue, for that release's housekeeper.
         """
-        seconds, microseconds = await self._redis.time()
-        now_ms = seconds * 1000 + microseconds // 1000
-        put_back, left = 0, 0
-        while True:
-            overdue = texts(
-                await self._redis.zrangebyscore(keys.ACTIVE, "-inf", now_ms, start=left, num=MOST_AT_ONCE)
-            )
-            left_of_these = 0
-            for of_entry in overdue:
-                version, holder, job_id, queue = await self._delivery(of_entry)
-                if not holder and await self._has_job(job_id, queue):
-                    await self._ledger.look_later(of_entry)
-                elif version > ENTRY_VERSION:
-                    left_of_these += 1
-                elif (entry := await self._readable(of_entry)) is None:
-                    await self._ledger.look_later(of_entry)
-                else:
-                    put_back += await self._put_back(entry)
-            left += left_of_these
-            if left_of_these < MOST_AT_ONCE:
-                return put_back
+        put_back = await self._put_back_overdue()
+        if await self._overdue.walk():
+            put_back += await self._put_back_overdue()
+        return put_back
 
-    async def _delivery(self, of_entry: str) -> tuple[int, str, str, str]:
-        """What tells whether an entry is on its way, in any release: version, holder, job and queue."""
-        raw = await self._redis.hmget(keys.entry(of_entry), ["v", "holder", "job", "queue"])
-        version, holder, job_id, queue = (text(one or b"") for one in raw)
-        return int(version) if version.isdecimal() else 0, holder, job_id, queue or USUAL_QUEUE
+    async def _put_back_overdue(self) -> int:
+        put_back = 0
+        for of_entry in await self._overdue.look(most=MOST_AT_ONCE):
+            if (entry := await self._readable(of_entry)) is None:
+                await self._ledger.look_later(of_entry)
+            else:
+                put_back += await self._put_back(entry)
+        return put_back
 
     async def _readable(self, of_entry: str) -> Entry | None:
         try:
@@ -177,13 +165,3 @@ class Housekeeper:
         if rescued:
             self._log.warning("rescued", enrichment=entry.id, rule=entry.rule, calling=calling)
         return rescued
-
-    async def _has_job(self, job_id: str, queue: str) -> bool:
-        """Whether a job is where some worker will take it from."""
-        async with self._redis.pipeline() as pipeline:
-            pipeline.exists(jobs.job_key(job_id))
-            pipeline.zscore(jobs.scheduled_key(queue), job_id)
-            pipeline.lpos(jobs.queue_key(queue), job_id)
-            pipeline.lpos(jobs.intermediate_key(queue), job_id)
-            exists, *places = await pipeline.execute()
-        return bool(exists) and any(place is not None for place in places)

@@ -15,7 +15,7 @@ from service.ledger import Ledger
 from service.log import get_logger
 from service.redis_text import texts
 from workers.housekeeping import SWEEP_EVERY_SECONDS, Housekeeper
-from workers.overdue import SOON_MS, WALK_EVERY_SECONDS
+from workers.overdue import WALK_EVERY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,15 +66,13 @@ class _Passes:
         done: list[_Pass] = []
         while len(done) < MOST_PASSES:
             done.append(await self.next())
-            if not await self._client.zcount(keys.ACTIVE, "-inf", LONG_AGO_MS):
+            if not await self._client.zcount(keys.ACTIVE, "-inf", await _now_ms(self._client)):
                 return done
         raise RuntimeError(f"{MOST_PASSES} passes have left something that was overdue")
 
 
 def sweeper_cost(receiver: Receiver, *, waiting: int) -> Figures:
     """Passes over a healthy line, over one that is overdue all at once, and until a few lost jobs are found.
-
-    The healthy one's entries would all be overdue in 150 s, and each is vouched for once in as long.
 
     Args:
         receiver: whose Redis holds the backlog.
@@ -89,9 +87,8 @@ async def _measured(url: str, *, waiting: int) -> Figures:
         await client.config_set("slowlog-max-len", 100_000)
         await client.slowlog_reset()
         passes = _Passes(client)
-        await _set_overdue_times(client, await _now_ms(client) + SOON_MS // 2)
         healthy = [await passes.next() for _ in range(int(WALK_EVERY_SECONDS / SWEEP_EVERY_SECONDS))]
-        await _set_overdue_times(client, LONG_AGO_MS)
+        await _all_overdue(client)
         overdue = await passes.until_nothing_is_overdue()
         slowest = await _slowest_script_us(client)
         lost = await _lose(client, LOST)
@@ -125,11 +122,11 @@ def _percent(share: float) -> float:
     return round(100 * share, 2)
 
 
-async def _set_overdue_times(client: redis.asyncio.Redis, time_ms: int) -> None:
-    """As if all had waited since the same moment; earlier than any that is there, lest the ranks change."""
+async def _all_overdue(client: redis.asyncio.Redis) -> None:
+    """As if all had waited for longer than their grace."""
     for first in range(0, await client.zcard(keys.ACTIVE), PAGE):
         ids = texts(await client.zrange(keys.ACTIVE, first, first + PAGE - 1))
-        await client.zadd(keys.ACTIVE, dict.fromkeys(ids, time_ms), xx=True)
+        await client.zadd(keys.ACTIVE, dict.fromkeys(ids, LONG_AGO_MS), xx=True)
 
 
 async def _lose(client: redis.asyncio.Redis, count: int) -> list[str]:
@@ -144,7 +141,7 @@ async def _lose(client: redis.asyncio.Redis, count: int) -> list[str]:
     for job_id in lost:
         for queue in jobs.QUEUES:
             await client.lrem(jobs.queue_key(queue), 1, job_id)
-    await client.zadd(keys.ACTIVE, {entry_of_job(one): LONG_AGO_MS for one in lost}, xx=True)
+    await client.zadd(keys.ACTIVE, dict.fromkeys(map(entry_of_job, lost), await _now_ms(client)), xx=True)
     return lost
 
 
