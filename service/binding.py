@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from service import cel_text
-from service.condition import ATTRIBUTES, ConditionProblem, custom_fields_read
+from service.condition import ConditionProblem, custom_fields_read
 from service.condition_check import check_condition
 from service.problem import Level, nearest_names, shown
+from service.record_names import ATTRIBUTES
 from service.rules import Action
 from service.rules_check import shadows
 from service.schema import ENRICHABLE_TYPES, AmbiguousField, CustomField, UnknownField

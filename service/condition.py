@@ -1,11 +1,6 @@
-"""Conditions: the CEL expression of a rule's `when`, checked once and judged on records.
+"""Conditions: the CEL expression of a rule's `when`, checked once and compiled for `service.evidence`. Pure.
 
-A field without a value is absent for `has()` and `in`, and reads as empty text everywhere else (a list
-attribute as an empty list). So `lead.url != ""` is false for a lead whose `url` is missing, null or
-empty, and so is `has(lead.url)`. Nothing of a record enters a reason, so reasons can be stored and logged.
-
-Source: https://github.com/google/cel-spec; attributes: https://developer.close.com/api/resources/leads and
-https://developer.close.com/api/resources/contacts, as events carry them.
+Source: https://github.com/google/cel-spec.
 """
 
 from __future__ import annotations
@@ -16,68 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from service import cel_text
 from service.cel_engine import cel
+from service.evidence import PRESENT, Evidence, Needs, Verdict, flat_name
 from service.problem import Level, nearest
+from service.record_names import CUSTOM
 from service.rules import ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from service.event import Event
-    from service.schema import Schema
-
 LONGEST_CONDITION = 4000
 """Characters; far more than a person writes, far less than the engine's limits on nesting."""
-
-LEAD_ATTRIBUTES = frozenset(
-    {"id", "organization_id", "name", "display_name", "description", "url", "addresses", "contact_ids",
-     "status_id", "status_label", "created_by", "created_by_name", "updated_by", "updated_by_name",
-     "date_created", "date_updated"}
-)  # fmt: skip
-CONTACT_ATTRIBUTES = frozenset(
-    {"id", "lead_id", "organization_id", "name", "display_name", "title", "emails", "phones", "urls",
-     "timezone", "timezone_source", "integration_links", "created_by", "updated_by", "date_created",
-     "date_updated"}
-)  # fmt: skip
-ATTRIBUTES = {ObjectType.LEAD: LEAD_ATTRIBUTES, ObjectType.CONTACT: CONTACT_ATTRIBUTES}
-"""What Close's events say about a lead or contact beside its custom fields."""
-
-EVENT_ATTRIBUTES = frozenset(
-    {"id", "action", "object_type", "object_id", "lead_id", "date_created", "changed_fields"}
-)
-"""What a condition may ask about the event."""
-
-FORGOTTEN_ATTRIBUTES = frozenset({"date_created", "changed_fields"})
-"""Those that an enrichment does not keep: a condition that is judged after `settle` finds them empty."""
-
-LIST_ATTRIBUTES = frozenset(
-    {"addresses", "contact_ids", "emails", "phones", "urls", "integration_links", "changed_fields"}
-)
-"""The attributes, of records and events, that are lists; all others are text."""
-
-_CUSTOM = "custom."
-_PRESENT = "present_"
-"""Set before a variable's name in the compiled expression where presence is asked for."""
-
-_NOT_BOOLEAN = "the condition gives neither true nor false"
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (ZeroDivisionError, "the condition divides by zero"),
-    (OverflowError, "the condition calculates with a number that is out of range"),
-    (IndexError, "the condition reads a place beyond the end of a list"),
-    (KeyError, "the condition reads a field that is not known"),
-    (TypeError, "the condition combines values of different kinds; a field without a value is empty text"),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether a record meets a condition, and if not, why. The reason never holds a record's value."""
-
-    met: bool
-    reason: str
-
-
-_MET = Verdict(met=True, reason="the condition is met")
-_NOT_MET = Verdict(met=False, reason="the condition is not met")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,35 +38,6 @@ class ConditionProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Needs:
-    """What must be handed to the engine for a program, or for several.
-
-    Attributes:
-        variables: those of `Evidence`, by the names that they have in programs.
-        attributes: the record's attributes that are read or asked for.
-        custom_fields: likewise, by name or id.
-        reads_all: the record is also read as a whole, so what is absent from it must be, too.
-        asks_all: the record is also asked as a whole what it has.
-    """
-
-    variables: frozenset[str] = frozenset()
-    attributes: frozenset[str] = frozenset()
-    custom_fields: frozenset[str] = frozenset()
-    reads_all: bool = False
-    asks_all: bool = False
-
-    def covers(self, other: _Needs) -> bool:
-        """Whether a program can be given this in place of its own, and will not know the difference."""
-        return (
-            not other.reads_all
-            and self.asks_all >= other.asks_all
-            and self.custom_fields >= other.custom_fields
-            and self.attributes >= other.attributes
-            and self.variables >= other.variables
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """A checked expression. Made by `compile_condition`; may be judged from several threads at once.
 
@@ -135,6 +49,8 @@ class Condition:
         custom_fields: the custom fields it names, by name or id: `lead.custom[…]` or `lead["custom.<id>"]`.
         reads_whole_record: whether it also uses `lead` or `lead.custom` as a whole, as in `"url" in lead`;
             if not, the attributes and custom fields it names are all it needs.
+        program: what the engine made of it, with other names for some of what it reads.
+        needs: what must be handed to the engine for the program.
     """
 
     source: str
@@ -143,8 +59,8 @@ class Condition:
     event_attributes: tuple[str, ...] = ()
     custom_fields: tuple[str, ...] = ()
     reads_whole_record: bool = False
-    _program: cel.Program = field(repr=False, compare=False)
-    _needs: _Needs = field(repr=False, compare=False, default=_Needs())
+    program: cel.Program = field(repr=False, compare=False)
+    needs: Needs = field(repr=False, compare=False, default=Needs())
 
     def judge(
         self, *, record: Mapping[str, Any], event: Mapping[str, Any], organization: Mapping[str, Any]
@@ -157,95 +73,6 @@ class Condition:
             organization: `{"id": …}`.
         """
         return Evidence(record=record, event=event, organization=organization).judge(self)
-
-
-class Evidence:
-    """One record and event, to judge many conditions on: for most of them it is converted once.
-
-    To convert it for the engine takes far longer than a condition. Used by one thread at a time.
-    """
-
-    __slots__ = ("_common", "_context", "_event", "_organization", "_record")
-
-    def __init__(
-        self,
-        *,
-        record: Mapping[str, Any],
-        event: Mapping[str, Any],
-        organization: Mapping[str, Any],
-        conditions: Iterable[Condition] = (),
-    ) -> None:
-        """Take what conditions are judged on; nothing of it may change afterwards.
-
-        Args:
-            record: what `record_view` made of the lead or contact.
-            event: what `event_view` made of the event.
-            organization: `{"id": …}`.
-            conditions: those that will be judged; others can be, each at the price of its own conversion.
-        """
-        self._record, self._event, self._organization = record, event, organization
-        self._common = _common_needs(conditions)
-        self._context: cel.Context | None = None
-
-    def judge(self, condition: Condition) -> Verdict:
-        """Whether the record meets a condition; no evaluation error escapes."""
-        try:
-            result = condition._program.execute(self._context_for(condition))  # noqa: SLF001 - our own class
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            return Verdict(met=False, reason=_reason(error))
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # a bug in the engine, and no ordinary Exception
-                raise
-            self._context = None  # nobody knows what the bug left behind
-            return Verdict(met=False, reason="the condition could not be evaluated")
-        if not isinstance(result, bool):
-            return Verdict(met=False, reason=_NOT_BOOLEAN)
-        return _MET if result else _NOT_MET
-
-    def _context_for(self, condition: Condition) -> cel.Context:
-        """The variables as the engine keeps them."""
-        needs, own = condition._needs, condition.object_type  # noqa: SLF001 - our own class
-        if not self._common.covers(needs):
-            return cel.Context(variables=self._variables(needs, own))
-        if self._context is None:
-            self._context = cel.Context(variables=self._variables(self._common, own))
-        return self._context
-
-    def _variables(self, needs: _Needs, object_type: ObjectType) -> dict[str, Any]:
-        """The variables that programs use, each as it reads or as it is asked for presence."""
-        own, known = object_type.value, ATTRIBUTES[object_type]
-        flat = [_CUSTOM + name for name in needs.custom_fields]
-        present = {"custom": {}} | _with_values(self._record)
-        custom = _only(needs.custom_fields, present["custom"])
-        # what is not handed over need not be converted for the engine
-        named = _only([*needs.attributes, *flat], present)
-        blank_custom = _blank(needs.custom_fields)
-        if needs.reads_all:
-            reads = _blank([*known, *flat]) | present | {"custom": blank_custom | present["custom"]}
-        else:
-            by_flat_name = {_flat_name(name): value for name, value in (blank_custom | custom).items()}
-            reads = _blank([*(known & needs.attributes), *flat]) | named | by_flat_name
-        happened = _with_values(self._event)
-        variables = {
-            own: reads,
-            _PRESENT + own: present if needs.asks_all else named | {"custom": custom},
-            "event": _blank(EVENT_ATTRIBUTES) | happened,
-            _PRESENT + "event": happened,
-            "organization": dict(self._organization),
-            _PRESENT + "organization": dict(self._organization),
-        }
-        return {name: value for name, value in variables.items() if name in needs.variables}
-
-
-def _common_needs(conditions: Iterable[Condition]) -> _Needs:
-    """What all conditions need that do not read the record as a whole; one that does needs it to itself."""
-    shared = [one._needs for one in conditions if not one._needs.reads_all]  # noqa: SLF001 - our own class
-    return _Needs(
-        variables=frozenset().union(*(one.variables for one in shared)),
-        attributes=frozenset().union(*(one.attributes for one in shared)),
-        custom_fields=frozenset().union(*(one.custom_fields for one in shared)),
-        asks_all=any(one.asks_all for one in shared),
-    )
 
 
 def compile_condition(source: str, *, object_type: ObjectType) -> Condition | ConditionProblem:
@@ -282,7 +109,7 @@ def compile_condition(source: str, *, object_type: ObjectType) -> Condition | Co
     )
     whole = [index for index, path in paths.items() if path in ((), ("custom",))]
     reads_all = any(index not in asking for index in (*whole, *_reads_by_bytes(words, paths)))
-    by = {index: (index + 1, _PRESENT + words[index].text) for index in asking}
+    by = {index: (index + 1, PRESENT + words[index].text) for index in asking}
     by |= {} if reads_all else _flattened(words, {i: path for i, path in paths.items() if i not in asking})
     program = cel.compile(cel_text.replaced(source, words, by=by))
     condition = Condition(
@@ -292,8 +119,8 @@ def compile_condition(source: str, *, object_type: ObjectType) -> Condition | Co
         event_attributes=_unique(path[0] for path in _paths_read(words, own="event").values() if path),
         custom_fields=custom_fields,
         reads_whole_record=bool(whole),
-        _program=program,
-        _needs=_Needs(
+        program=program,
+        needs=Needs(
             variables=frozenset(program.variables()),
             attributes=frozenset(attributes),
             custom_fields=frozenset(custom_fields),
@@ -302,47 +129,6 @@ def compile_condition(source: str, *, object_type: ObjectType) -> Condition | Co
         ),
     )
     return _rehearsed(condition) or condition
-
-
-def record_view(data: Mapping[str, Any], *, schema: Schema | None) -> dict[str, Any]:
-    """A lead or contact as Close gives it, made ready for conditions.
-
-    Empty fields (null, empty text, empty list) are left out. `custom` holds the custom fields by id, and by
-    name where `schema` tells it and no two fields share it.
-    """
-    view = _with_values(data)
-    custom = {key.removeprefix(_CUSTOM): value for key, value in view.items() if key.startswith(_CUSTOM)}
-    if schema is not None:
-        names = [known.name for known in schema.fields]
-        custom |= {
-            known.name: custom[known.id]
-            for known in schema.fields
-            if known.id in custom and known.name not in custom and names.count(known.name) == 1
-        }
-    return view | {"custom": custom}
-
-
-def event_view(event: Event) -> dict[str, Any]:
-    """What conditions may know about an event."""
-    view = {name: getattr(event, name) for name in EVENT_ATTRIBUTES}
-    return view | {"changed_fields": list(event.changed_fields)}
-
-
-def _with_values(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that have a value; Close omits the others or gives null, empty text or an empty list."""
-    return {key: value for key, value in record.items() if value is not None and value not in ("", [])}
-
-
-def _only(names: Iterable[str], record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in names if name in record}
-
-
-def _blank(names: Iterable[str]) -> dict[str, Any]:
-    return {name: [] if name in LIST_ATTRIBUTES else "" for name in names}
-
-
-def _variables_of(own: str) -> tuple[str, ...]:
-    return (own, "event", "organization")
 
 
 def custom_fields_read(source: str, *, object_type: ObjectType) -> tuple[tuple[str, int], ...]:
@@ -381,7 +167,7 @@ def _flattened(
         if path[0] == "custom":
             steps = cel_text.path_after(words, index)[0][:2]
             behind = index + 1 + sum(3 if step.kind == "text" else 2 for step in steps)
-            key = json.dumps(_flat_name(path[1]), ensure_ascii=False)  # all that JSON escapes CEL does, too
+            key = json.dumps(flat_name(path[1]), ensure_ascii=False)  # all that JSON escapes CEL does, too
             found[index] = (behind, f"{words[index].text}[{key}]")
     return found
 
@@ -398,17 +184,12 @@ def _reads_by_bytes(words: tuple[cel_text.Token, ...], paths: Iterable[int]) -> 
     ]
 
 
-def _flat_name(name: str) -> str:
-    """Where a custom field stands in the record beside `custom`, by the name that a condition gives it."""
-    return f"custom[{name}]"
-
-
 def _is_custom(path: tuple[str, ...]) -> bool:
-    return bool(path) and (path[0] == "custom" or path[0].startswith(_CUSTOM))
+    return bool(path) and (path[0] == "custom" or path[0].startswith(CUSTOM))
 
 
 def _custom_name(path: tuple[str, ...]) -> str:
-    return path[1] if path[0] == "custom" else path[0].removeprefix(_CUSTOM)
+    return path[1] if path[0] == "custom" else path[0].removeprefix(CUSTOM)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -430,6 +211,10 @@ def _name_problem(
             line, column = cel_text.position(source, word.start)
             return ConditionProblem(line=line, column=column, message=fault[0], suggestion=fault[1])
     return None
+
+
+def _variables_of(own: str) -> tuple[str, ...]:
+    return (own, "event", "organization")
 
 
 def _fault(
@@ -464,7 +249,7 @@ def _rehearsed(condition: Condition) -> ConditionProblem | None:
     """What goes wrong even for a record without any value."""
     try:
         nothing = Evidence(record={}, event={}, organization={"id": ""})
-        result = condition._program.execute(nothing._context_for(condition))  # noqa: SLF001 - our own class
+        result = nothing.evaluate(condition)
     except RuntimeError as error:
         if "not a valid regex" in str(error):
             return ConditionProblem(line=1, column=1, message="has a pattern in matches() that is not valid")
@@ -475,11 +260,4 @@ def _rehearsed(condition: Condition) -> ConditionProblem | None:
         return None
     return ConditionProblem(
         line=1, column=1, message="gives neither true nor false; compare it with something"
-    )
-
-
-def _reason(error: Exception) -> str:
-    return next(
-        (reason for kind, reason in _REASONS if isinstance(error, kind)),
-        "the condition could not be evaluated",
     )

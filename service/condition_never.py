@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import cel_text
 from service.cel_tree import Kind, Node
-from service.condition import LIST_ATTRIBUTES
+from service.record_names import LIST_ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -78,8 +78,8 @@ def trace_condition(
 
     Args:
         condition: checked already.
-        record: what `service.condition.record_view` made of the lead or contact.
-        event: what `service.condition.event_view` made of the event.
+        record: what `service.evidence.record_view` made of the lead or contact.
+        event: what `service.evidence.event_view` made of the event.
         organization: `{"id": …}`.
         known_ids: the ids of the custom fields that can be told apart, where Close's fields are not known;
             None where they are. What names another one is not judged, but a part that does not hold decides

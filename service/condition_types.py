@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.cel_tree import Kind, Node
-from service.condition import ATTRIBUTES, EVENT_ATTRIBUTES, LIST_ATTRIBUTES
 from service.problem import Level, nearest, shown
+from service.record_names import ATTRIBUTES, EVENT_ATTRIBUTES, LIST_ATTRIBUTES
 from service.schema import CustomField
 from service.value_kinds import (
     A_TEXT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from service.condition import ATTRIBUTES
+from service.record_names import ATTRIBUTES
 from service.rules import ObjectType
 from service.schema import CustomField, Schema
 

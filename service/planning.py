@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from service.condition import Evidence, event_view, record_view
+from service.evidence import Evidence, event_view, record_view
 from service.rules import Action, Mode, ObjectType, Priority, Rule, in_sample
 
 if TYPE_CHECKING:

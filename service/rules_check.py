@@ -7,9 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from service import cel_text
-from service.condition import FORGOTTEN_ATTRIBUTES
 from service.durations import format_duration
 from service.problem import Level, nearest, shown
+from service.record_names import FORGOTTEN_ATTRIBUTES
 from service.schema import folded
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from service.condition import event_view, record_view
+from service.evidence import event_view, record_view
 from service.planning import Ignored, IgnoredReason, Plan
 from service.problem import shown
 from service.rules import Action, Mode, ObjectType, in_sample
@@ -64,7 +64,7 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What conditions see; records are views as `service.condition.record_view` makes them.
+    """What conditions see; records are views as `service.evidence.record_view` makes them.
 
     Attributes:
         carried: the record as the event carries it, or None.

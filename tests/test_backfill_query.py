@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from service.binding import bind
-from service.condition import ATTRIBUTES, compile_condition
+from service.condition import compile_condition
 from service.enrichment import State
+from service.record_names import ATTRIBUTES
 from service.rules import Mode, ObjectType
 from service.rules_file import load_rules
 from service.schema import CustomField, Schema

@@ -13,16 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cel_text import SyntaxProblem, syntax_problem
-from service.condition import (
-    Condition,
-    ConditionProblem,
-    Evidence,
-    Verdict,
-    compile_condition,
-    event_view,
-    record_view,
-)
+from service.condition import Condition, ConditionProblem, compile_condition
 from service.event import Event
+from service.evidence import Evidence, Verdict, event_view, record_view
 from service.rules import ObjectType
 from service.schema import CustomField, Schema
 
@@ -166,7 +159,7 @@ def test_a_panic_of_the_engine_does_not_escape():
         def execute(self, _variables):
             raise PanicException
 
-    broken = Condition(source="x", object_type=ObjectType.LEAD, _program=Program())
+    broken = Condition(source="x", object_type=ObjectType.LEAD, program=Program())
     verdict = broken.judge(record={}, event={}, organization={})
     assert verdict == Verdict(met=False, reason="the condition could not be evaluated")
 
@@ -176,7 +169,7 @@ def test_an_interruption_escapes():
         def execute(self, _variables):
             raise KeyboardInterrupt
 
-    interrupted = Condition(source="x", object_type=ObjectType.LEAD, _program=Program())
+    interrupted = Condition(source="x", object_type=ObjectType.LEAD, program=Program())
     with pytest.raises(KeyboardInterrupt):
         interrupted.judge(record={}, event={}, organization={})
 
@@ -401,7 +394,7 @@ def test_a_panic_over_one_condition_leaves_the_others_their_evidence():
             raise PanicException
 
     sound = condition("has(lead.url)")
-    broken = Condition(source="x", object_type=ObjectType.LEAD, _program=Program())
+    broken = Condition(source="x", object_type=ObjectType.LEAD, program=Program())
     evidence = Evidence(record={"url": "x"}, event={}, organization={}, conditions=[sound, broken])
     assert [evidence.judge(one).met for one in (sound, broken, sound)] == [True, False, True]
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cel_tree import Kind, read_expression
-from service.condition import Condition, compile_condition, record_view
+from service.condition import Condition, compile_condition
 from service.condition_check import check_condition
+from service.evidence import record_view
 from service.problem import Level
 from service.rules import Action, ObjectType
 from service.schema import CustomField, Schema

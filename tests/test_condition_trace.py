@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.condition import Condition, compile_condition, record_view
+from service.condition import Condition, compile_condition
 from service.condition_trace import ConditionTrace, SeenValue, conjuncts, trace_condition
+from service.evidence import record_view
 from service.rules import ObjectType
 
 EVENT = {"id": "ev_1", "action": "created", "changed_fields": []}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from service.condition import record_view
 from service.enrichment import State
+from service.evidence import record_view
 from service.rules import Mode, in_sample
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.condition import ATTRIBUTES
+from service.record_names import ATTRIBUTES
 from service.rules import Mode, ObjectType
 from workers.backfill_walk import utc
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.condition import record_view
+from service.evidence import record_view
 from service.jobs import BULK_QUEUE
 from service.rules import ObjectType
 from workers.conclusion import conclude
