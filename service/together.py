@@ -66,6 +66,7 @@ class Together:
         self._redis = redis
         self._waiting: list[_Step] = []
         self._numbers = itertools.count()
+        self._open_lanes = 0
         self._lanes: set[asyncio.Task[None]] = set()
 
     async def run(self, script: Script, *, keys: Sequence[str], args: Sequence[Any], urgency: Urgency) -> Any:
@@ -82,30 +83,38 @@ class Together:
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, _Step(urgency, next(self._numbers), script, keys, args, answer))
-        if len(self._lanes) < LANES:
+        if self._open_lanes < LANES:
+            self._open_lanes += 1
             lane = asyncio.create_task(self._work())
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
         return await answer
 
     async def _work(self) -> None:
-        while self._waiting:
-            steps: list[_Step] = []
-            while self._waiting and len(steps) < MOST_AT_ONCE:
-                step = heapq.heappop(self._waiting)
-                if not step.answer.done():  # else whoever asked has given up
-                    steps.append(step)
-            try:
-                answers = await self._ask(steps)
-            except Exception as error:  # noqa: BLE001  everyone who waits must hear of it, whatever it is
-                answers = [error] * len(steps)
-            for step, answer in zip(steps, answers, strict=True):
-                if step.answer.done():
-                    continue
-                if isinstance(answer, Exception):
-                    step.answer.set_exception(answer)
-                else:
-                    step.answer.set_result(answer)
+        try:
+            while self._waiting:
+                await self._make_a_trip()
+        finally:
+            # here and not when the task is done: whoever comes in between would wait for nobody
+            self._open_lanes -= 1
+
+    async def _make_a_trip(self) -> None:
+        steps: list[_Step] = []
+        while self._waiting and len(steps) < MOST_AT_ONCE:
+            step = heapq.heappop(self._waiting)
+            if not step.answer.done():  # else whoever asked has given up
+                steps.append(step)
+        try:
+            answers = await self._ask(steps)
+        except Exception as error:  # noqa: BLE001  everyone who waits must hear of it, whatever it is
+            answers = [error] * len(steps)
+        for step, answer in zip(steps, answers, strict=True):
+            if step.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                step.answer.set_exception(answer)
+            else:
+                step.answer.set_result(answer)
 
     async def _ask(self, steps: Sequence[_Step]) -> list[Any]:
         if len(steps) == 1:

@@ -78,3 +78,24 @@ async def test_everyone_hears_of_it_when_redis_cannot_be_asked_and_later_ones_ar
         errors = await asyncio.gather(*[step(together, echo, "x") for _ in range(3)], return_exceptions=True)
     assert [type(error) for error in errors] == [RedisError] * 3
     assert await step(together, echo, "again") == b"again"
+
+
+async def test_who_comes_when_all_lanes_have_just_ended_is_taken_along(async_redis, monkeypatch):
+    """Lanes that have ended may not seem open until their tasks are cleared away."""
+    monkeypatch.setattr("service.together.MOST_AT_ONCE", 1)
+    together, echo = Together(async_redis), Script(async_redis, ECHO)
+
+    async def asked(steps):
+        await asyncio.sleep(0)
+        return [b"answer"] * len(steps)
+
+    monkeypatch.setattr(together, "_ask", asked)
+
+    async def again_at_once():
+        first = await together.run(echo, keys=["order"], args=["x"], urgency=Urgency.CALL)
+        return [first, await together.run(echo, keys=["order"], args=["x"], urgency=Urgency.CALL)]
+
+    async with asyncio.timeout(5):
+        others = [step(together, echo, "x") for _ in range(LANES - 1)]
+        assert await again_at_once() == [b"answer"] * 2
+        assert await asyncio.gather(*others) == [b"answer"] * (LANES - 1)
