@@ -65,9 +65,10 @@ def test_throughput_grows_with_workers_on_several_machines_up_to_closes_limit():
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not here")
 def test_what_every_size_of_backlog_and_rules_was_sent_is_planned():
-    tables = bench("scale-cost", "--events", "100", "--rounds", "1", "--backlog", "0", "--backlog", "300")
+    sizes = ("--backlog", "0", "--backlog", "300", "--rules", "1", "--rules", "30")
+    tables = bench("scale-cost", "--events", "100", "--rounds", "1", *sizes)
     # the bench itself fails where an event that was answered 202 is not in Redis with all of its fields
     assert [row["waiting"] for row in tables["waiting"]] == [0, 300]
-    assert [row["planned_by_an_event"] for row in tables["rules, one matching"]] == [1, 1, 1, 1]
-    assert [row["planned_by_an_event"] for row in tables["rules, all matching"]] == [1, 10, 50, 200]
+    assert [row["planned_by_an_event"] for row in tables["rules, one matching"]] == [1, 1]
+    assert [row["planned_by_an_event"] for row in tables["rules, all matching"]] == [1, 30]
     assert [row["overdue_passes"] for row in tables["sweeper"]] == [1]
