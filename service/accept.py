@@ -42,15 +42,10 @@ GRACE_MS = 10 * 60 * 1000
 UNSURE_MS = 20 * 60 * 1000
 """How long after a complete loss of Redis a call from before may be under way; no rule's may take so long."""
 
-MOST_IN_ONE_TRIP = 64
-"""Events in one round trip."""
+MOST_IN_ONE_TRIP = 24
+"""Events in one round trip: with many more, or a second one meanwhile, receiver and Redis wait for each other."""
 MOST_ITEMS_IN_ONE_TRIP = 256
 """Their enrichments: few enough that Redis serves others in between. A single event may have more."""
-
-LANES = 2
-"""Round trips under way at once: Redis works at one while the next is being made."""
-WORTH_A_LANE = 16
-"""Events that are worth a second round trip; fewer gather until the first is back."""
 
 MOST_KINDS = 10_000
 """Rules come and go: so many are remembered before it begins anew."""
@@ -129,8 +124,7 @@ class Accepter:
         self._kinds: dict[_Kind, int] = {}
         self._numbers = itertools.count(1)
         self._waiting: list[_Waiting] = []
-        self._under_way = 0
-        self._flushers: set[asyncio.Task[None]] = set()
+        self._flusher: asyncio.Task[None] | None = None
 
     async def accept(
         self,
@@ -205,11 +199,8 @@ class Accepter:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(message, kinds, len(items), loop.create_future())
         self._waiting.append(waiting)
-        if self._may_fly():
-            self._under_way += 1
-            flusher = asyncio.create_task(self._flush())
-            self._flushers.add(flusher)
-            flusher.add_done_callback(self._flushers.discard)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
         if self._patience_seconds is None:
             return await waiting.answer
         # a timer of its own costs a fraction of what asyncio.timeout does
@@ -228,22 +219,9 @@ class Accepter:
             number = self._kinds[kind] = next(self._numbers)
         return number
 
-    def _may_fly(self) -> bool:
-        """Whether those who wait are worth a round trip, beside those under way."""
-        worth = 1 if self._under_way == 0 else WORTH_A_LANE
-        return self._under_way < LANES and len(self._waiting) >= worth
-
     async def _flush(self) -> None:
-        """Make round trips until nobody waits, or too few for one beside another."""
-        while True:
-            try:
-                await self._fly()
-            finally:
-                # here and not when the task is done: whoever comes in between must see it
-                self._under_way -= 1
-            if not self._may_fly():
-                return
-            self._under_way += 1
+        while self._waiting:
+            await self._fly()
 
     async def _fly(self) -> None:
         """Take along those whose turn it is, and tell them what came of it."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have schemathesis, which takes seconds to load and to plan, only where its tests are wanted."""
     if not _without_slow(config):
         config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell that starts the tests in the background has them, and all they start, deaf to it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,6 @@ from service.accept import (
     GRACE_MS,
     MOST_IN_ONE_TRIP,
     MOST_ITEMS_IN_ONE_TRIP,
-    WORTH_A_LANE,
     Accepter,
     StoreUnavailableError,
 )
@@ -344,33 +343,6 @@ async def test_events_that_come_together_share_round_trips(box, async_redis):
     assert trips == 3
     assert await commands(async_redis, "evalsha") - before == trips
     assert await commands(async_redis, "eval") == whole
-
-
-@pytest.mark.parametrize(
-    ("later", "trips"), [(WORTH_A_LANE - 1, [1]), (WORTH_A_LANE, [1, WORTH_A_LANE])], ids=["few", "many"]
-)
-async def test_beside_a_round_trip_a_second_one_leaves_only_for_many(box, monkeypatch, later, trips):
-    left, back, real = [], asyncio.Event(), box.accepter._send
-
-    async def slow(batch):
-        left.append(len(batch))
-        await back.wait()
-        return await real(batch)
-
-    monkeypatch.setattr(box.accepter, "_send", slow)
-
-    def accepted(number):
-        one = f"lead_{number}"
-        return asyncio.create_task(box.accept(event(f"ev_{number}", object_id=one), wanted(object_id=one)))
-
-    tasks = [accepted(0)]
-    await eventually(lambda: asyncio.sleep(0, bool(left)))
-    tasks += [accepted(number) for number in range(1, later + 1)]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert left == trips
-    back.set()
-    assert await asyncio.gather(*tasks) == [["planned"]] * (later + 1)
 
 
 async def test_whenever_events_come_each_is_taken_along(box):
