@@ -43,7 +43,7 @@ UNSURE_MS = 20 * 60 * 1000
 """How long after a complete loss of Redis a call from before may be under way; no rule's may take so long."""
 
 MOST_IN_ONE_TRIP = 24
-"""Events in one round trip: with many more, or a second one meanwhile, receiver and Redis wait for each other."""
+"""Events in one round trip: with many more, receiver and Redis wait for each other."""
 MOST_ITEMS_IN_ONE_TRIP = 256
 """Their enrichments: few enough that Redis serves others in between. A single event may have more."""
 

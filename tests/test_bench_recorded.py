@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from bench.recorded import RECORDED, Better, Ratio, better_of, compare, dump, load
+from bench.recorded import RECORDED, Better, Ratio, better_of, compare, dump, load, medians
 
 
 def ratio(name: str, value: float, better: Better = Better.MORE) -> Ratio:
@@ -78,3 +78,9 @@ def test_a_file_that_is_no_record_is_refused_with_all_that_is_wrong(text, messag
 def test_the_shipped_record_can_be_read_and_holds_ratios_of_several_suites():
     suites = {key.partition(": ")[0] for key in load(RECORDED.read_text())}
     assert suites == {"ingest", "work", "cold start"}
+
+
+def test_what_is_recorded_are_the_medians_of_several_runs():
+    runs = [[ratio("a", a), ratio("b", b, Better.LESS)] for a, b in ((0.3, 2.0), (0.9, 1.0), (0.4, 1.3))]
+    assert medians(runs) == [ratio("a", 0.4), ratio("b", 1.3, Better.LESS)]
+    assert medians(runs[:1]) == runs[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 KIB = 1024
 MB = 1_000_000
+FAMILY_TRIES = 10
 CPU_CLOCK = 2
 """Linux makes a process's clock from its id and this, see clock_getcpuclockid(3); `stat` counts in 10 ms."""
 
@@ -45,6 +47,18 @@ def family(pid: int) -> list[int]:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
             found += map(int, task.read_text().split())
     return found
+
+
+def family_memory_mb(pid: int) -> float:
+    """The memory of the process and all that descend from it, as `shared_memory_mb` has it.
+
+    Raises:
+        OSError: one of them ended while they were looked at, each time that it was tried.
+    """
+    for _ in range(FAMILY_TRIES - 1):
+        with contextlib.suppress(OSError):
+            return sum(shared_memory_mb(one) for one in family(pid))
+    return sum(shared_memory_mb(one) for one in family(pid))
 
 
 def _status_mb(pid: int, name: str) -> float:

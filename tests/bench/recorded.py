@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,6 +103,14 @@ def _problem(ratio: Ratio, recorded: float | None) -> str:
     if ratio.better is Better.LESS and ratio.value > recorded * MOST_OF_RECORDED:
         return f"risen by {ratio.value / recorded - 1:.0%}; expected half at most"
     return ""
+
+
+def medians(runs: Sequence[Sequence[Ratio]]) -> list[Ratio]:
+    """Each ratio's median of several runs of the same suites, in the order of the first."""
+    return [
+        replace(ratios[0], value=round(median(one.value for one in ratios), 3))
+        for ratios in zip(*runs, strict=True)
+    ]
 
 
 def better_of(first: Sequence[Ratio], second: Sequence[Ratio]) -> list[Ratio]:

@@ -42,7 +42,7 @@ from service.enrichment import ENTRY_VERSION, entry_id, new_job_id
 from service.sandbox.options import DEMO_API_KEY
 from tests.bench import stock_job
 from tests.bench.main_path import RULES_OF_AN_EVENT, running, wait_until_filled
-from tests.bench.measure import cpu_seconds, family, peak_memory_mb, shared_memory_mb
+from tests.bench.measure import cpu_seconds, family_memory_mb, peak_memory_mb, shared_memory_mb
 from workers.bookkeeping import Bookkeeper
 from workers.worker import EnrichmentWorker
 
@@ -224,7 +224,7 @@ def _pool_run(service: Service, workers: int) -> Figures:
         # a worker and its fork for each place, all of them at a call
         wait_until(lambda: queue.started_job_registry.get_job_count() == workers, seconds=MOST_SECONDS)
         time.sleep(0.5)
-        memory_mb = sum(shared_memory_mb(pid) for pid in family(pool.pid))
+        memory_mb = family_memory_mb(pool.pid)
         parent_mb = shared_memory_mb(pool.pid)
         wait_until(lambda: finished.get_job_count() - before >= wanted, seconds=MOST_SECONDS)
     finally:
