@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import itertools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from service import jobs, keys
+from service.claims import REFUSED, RESULTS, Claims
 from service.costs import price_list
-from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id, new_job_ids
+from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id
 from service.metrics_catalogue import PLANNED
 from service.replicas import confirm
-from service.rules import Action, Priority
 from service.scripts import Script, script_text
 from service.tracing import OFF
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from service.claims import Claim, Kind
     from service.event import Event
     from service.meter import Meter
     from service.planning import PlannedEnrichment
@@ -46,18 +46,6 @@ MOST_IN_ONE_TRIP = 24
 """Events in one round trip: with many more, receiver and Redis wait for each other."""
 MOST_ITEMS_IN_ONE_TRIP = 256
 """Their enrichments: few enough that Redis serves others in between. A single event may have more."""
-
-MOST_KINDS = 10_000
-"""Rules come and go: so many are remembered before it begins anew."""
-
-RESULTS = {"p": "planned", "r": "reopened", "a": "again", "h": "held", "d": "duplicate"}
-"""What accept.lua answers about an enrichment."""
-
-_REFUSED = "!"
-
-_Kind: TypeAlias = tuple[str, str, str, str, str, int, bool, bool]
-"""What enrichments of a rule have in common: rule, object type, field, its name, mode, milliseconds of delay,
-whether it is bulk, whether it goes to the front. As accept.lua reads it."""
 
 
 class StoreUnavailableError(Exception):
@@ -80,11 +68,9 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Waiting:
-    """An event on its way to Redis: what accept.lua is to read, and who waits for a letter for each item."""
+    """A claim on its way to Redis, and who waits for a letter for each of its items."""
 
-    message: bytes
-    kinds: dict[int, _Kind]
-    items: int
+    claim: Claim
     answer: asyncio.Future[str]
 
 
@@ -121,8 +107,7 @@ class Accepter:
         self._clock = clock
         self._template = jobs.job_template(redis)
         self._script = Script(redis, script_text("accept"))
-        self._kinds: dict[_Kind, int] = {}
-        self._numbers = itertools.count(1)
+        self._claims = Claims()
         self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -153,9 +138,8 @@ class Accepter:
                 )
                 for item in enrichments
             ]
-            letters = await self._share_a_trip(
-                event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context
-            )
+            claim = self._claims.claim(event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context)
+            letters = await self._share_a_trip(claim)
         accepted = [
             Accepted(rule=item.rule, enrichment=one, result=RESULTS[letter])
             for one, item, letter in zip(ids, enrichments, letters, strict=True)
@@ -165,39 +149,9 @@ class Accepter:
                 self._meter.count(PLANNED, rule=done.rule, result=done.result)
         return accepted
 
-    async def _share_a_trip(
-        self,
-        event: Event,
-        enrichments: Sequence[PlannedEnrichment],
-        ids: Sequence[str],
-        *,
-        bulk: bool,
-        burst: Burst | None,
-        trace: str,
-    ) -> str:
-        kinds: dict[int, _Kind] = {}
-        items = []
-        for one, job_id, item in zip(ids, new_job_ids(ids, version=ENTRY_VERSION), enrichments, strict=True):
-            kind = _kind(item, bulk=bulk)
-            number = self._number(kind)
-            kinds[number] = kind
-            items.append((number, one, job_id, item.object_id, item.lead_id or "", item.judged, item.reopens))
-        most, within_ms = (-1, 0) if burst is None else (burst.most, round(burst.within_seconds * 1000))
-        message = msgspec.msgpack.encode(
-            (
-                event.id,
-                event.action,
-                event.organization_id,
-                event.date_updated,
-                _began_ms(event),
-                most,
-                within_ms,
-                trace,
-                items,
-            )
-        )
+    async def _share_a_trip(self, claim: Claim) -> str:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(message, kinds, len(items), loop.create_future())
+        waiting = _Waiting(claim, loop.create_future())
         self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
@@ -209,15 +163,6 @@ class Accepter:
             return await waiting.answer
         finally:
             timer.cancel()
-
-    def _number(self, kind: _Kind) -> int:
-        """The number by which this process calls a kind; none is given twice."""
-        number = self._kinds.get(kind)
-        if number is None:
-            if len(self._kinds) >= MOST_KINDS:
-                self._kinds.clear()
-            number = self._kinds[kind] = next(self._numbers)
-        return number
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -247,7 +192,7 @@ class Accepter:
         """Those whose turn it is; the others go on waiting."""
         items = 0
         for many, one in enumerate(waiting):
-            items += one.items
+            items += one.claim.items
             if many == MOST_IN_ONE_TRIP or (many and items > MOST_ITEMS_IN_ONE_TRIP):
                 self._waiting = waiting[many:]
                 return waiting[:many]
@@ -260,9 +205,9 @@ class Accepter:
         Raises:
             redis.RedisError, OSError: none is known to be durable.
         """
-        kinds: dict[int, _Kind] = {}
+        kinds: dict[int, Kind] = {}
         for one in batch:
-            kinds.update(one.kinds)
+            kinds.update(one.claim.kinds)
         shared = {
             "iso": jobs.stamp(),
             "ttl": RETENTION_SECONDS,
@@ -295,7 +240,7 @@ class Accepter:
                 keys.event(""),
                 jobs.job_key(""),
             ],
-            args=[msgspec.msgpack.encode(shared), *(one.message for one in batch)],
+            args=[msgspec.msgpack.encode(shared), *(one.claim.message for one in batch)],
         )
         await confirm(self._redis, self._wait_replicas)
         return [_letters(answer.decode()) for answer in answers]
@@ -312,31 +257,6 @@ def _give_up(answer: asyncio.Future[str]) -> None:
         answer.set_exception(_refusal(TimeoutError("Redis has not answered in time")))
 
 
-def _kind(item: PlannedEnrichment, *, bulk: bool) -> _Kind:
-    return (
-        item.rule,
-        item.object_type,
-        item.field_id,
-        item.field_name,
-        item.mode,
-        round(item.settle_seconds * 1000),
-        bulk or item.priority is Priority.LOW,
-        item.priority is Priority.HIGH,
-    )
-
-
 def _letters(answer: str) -> str | ResponseError:
     """What accept.lua says of one event; an error where only this one could not be written."""
-    return ResponseError(answer.removeprefix(_REFUSED)) if answer.startswith(_REFUSED) else answer
-
-
-def _began_ms(event: Event) -> int:
-    """Before when nobody can have called for the record, Unix milliseconds; 0 where that is not known."""
-    if event.action != Action.CREATED:
-        return 0
-    try:
-        moment = dt.datetime.fromisoformat(event.date_created)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        return max(0, round(moment.timestamp() * 1000))
-    except (ValueError, OverflowError):
-        return 0
+    return ResponseError(answer.removeprefix(REFUSED)) if answer.startswith(REFUSED) else answer

@@ -489,7 +489,7 @@ async def test_a_round_trip_carries_no_more_enrichments_than_redis_does_at_once(
     batches, real = [], box.accepter._send
 
     async def watched(batch):
-        batches.append([one.items for one in batch])
+        batches.append([one.claim.items for one in batch])
         return await real(batch)
 
     monkeypatch.setattr(box.accepter, "_send", watched)
@@ -509,7 +509,7 @@ async def test_a_round_trip_carries_no_more_enrichments_than_redis_does_at_once(
 
 
 async def test_more_kinds_of_work_than_are_remembered_are_planned_all_the_same(box, monkeypatch):
-    monkeypatch.setattr("service.accept.MOST_KINDS", 2)
+    monkeypatch.setattr("service.claims.MOST_KINDS", 2)
     rules = [f"Rule {n}" for n in range(5)]
     await asyncio.gather(
         *(box.accept(event(), wanted(f"cf_{rule}", rule=rule)) for rule in rules),

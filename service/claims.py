@@ -1,0 +1,134 @@
+"""What accept.lua reads about an event, and how it answers. Pure.
+
+What enrichments of one rule have in common, their kind, crosses the wire once for all events of a round trip:
+an event's items name it by a number.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from service.enrichment import ENTRY_VERSION, new_job_ids
+from service.rules import Action, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.event import Event
+    from service.planning import PlannedEnrichment
+    from service.rules import Burst
+
+MOST_KINDS = 10_000
+"""Rules come and go: so many are remembered before it begins anew."""
+
+RESULTS = {"p": "planned", "r": "reopened", "a": "again", "h": "held", "d": "duplicate"}
+"""What accept.lua answers about an enrichment."""
+
+REFUSED = "!"
+"""What its answer about an event begins with that could not be written; the reason follows."""
+
+Kind: TypeAlias = tuple[str, str, str, str, str, int, bool, bool]
+"""Rule, object type, field, its name, mode, milliseconds of delay, whether it is bulk, and goes first."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """An event on its way to accept.lua.
+
+    Attributes:
+        message: as the script reads it.
+        kinds: those that it names, by their numbers.
+        items: how many enrichments it has.
+    """
+
+    message: bytes
+    kinds: dict[int, Kind]
+    items: int
+
+
+class Claims:
+    """Makes claims, and numbers kinds for one process."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Kind, int] = {}
+        self._numbers = itertools.count(1)
+
+    def claim(
+        self,
+        event: Event,
+        enrichments: Sequence[PlannedEnrichment],
+        ids: Sequence[str],
+        *,
+        bulk: bool,
+        burst: Burst | None,
+        trace: str,
+    ) -> Claim:
+        """What the script is to do about an event.
+
+        Args:
+            event: what planned the enrichments.
+            enrichments: at least one.
+            ids: their entries' ids.
+            bulk: put them all behind live work, whatever their rules say.
+            burst: the burst guard, or None for none.
+            trace: what their executions are part of; "" for nothing.
+        """
+        kinds: dict[int, Kind] = {}
+        items = []
+        for one, job_id, item in zip(ids, new_job_ids(ids, version=ENTRY_VERSION), enrichments, strict=True):
+            kind = _kind(item, bulk=bulk)
+            number = self._number(kind)
+            kinds[number] = kind
+            items.append((number, one, job_id, item.object_id, item.lead_id or "", item.judged, item.reopens))
+        most, within_ms = (-1, 0) if burst is None else (burst.most, round(burst.within_seconds * 1000))
+        message = msgspec.msgpack.encode(
+            (
+                event.id,
+                event.action,
+                event.organization_id,
+                event.date_updated,
+                began_ms(event),
+                most,
+                within_ms,
+                trace,
+                items,
+            )
+        )
+        return Claim(message, kinds, len(items))
+
+    def _number(self, kind: Kind) -> int:
+        """The number by which this process calls a kind; none is given twice."""
+        number = self._kinds.get(kind)
+        if number is None:
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()
+            number = self._kinds[kind] = next(self._numbers)
+        return number
+
+
+def began_ms(event: Event) -> int:
+    """Before when nobody can have called for the record, Unix milliseconds; 0 where that is not known."""
+    if event.action != Action.CREATED:
+        return 0
+    try:
+        moment = dt.datetime.fromisoformat(event.date_created)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return max(0, round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _kind(item: PlannedEnrichment, *, bulk: bool) -> Kind:
+    return (
+        item.rule,
+        item.object_type,
+        item.field_id,
+        item.field_name,
+        item.mode,
+        round(item.settle_seconds * 1000),
+        bulk or item.priority is Priority.LOW,
+        item.priority is Priority.HIGH,
+    )
