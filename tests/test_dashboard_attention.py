@@ -58,7 +58,8 @@ async def hold(ledger, count, *, rule="Pitch"):
     for number in range(count):
         entry = await ledger.plan(object_id=f"lead_held_{rule}_{number}", rule=rule)
         await ledger.redis.delete(jobs.queue_key(entry.queue))
-        await ledger.redis.zadd(keys.HELD, {entry.id: entry.planned_ms})
+        # two may have been planned in the same millisecond
+        await ledger.redis.zadd(keys.HELD, {entry.id: entry.planned_ms + number})
         ids.append(entry.id)
     return ids
 
