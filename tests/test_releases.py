@@ -40,7 +40,7 @@ def books(blocking_redis):
 def newer_release():
     """Do as the next release would."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("service.accept", "service.ledger", "workers.bookkeeping"):
+        for module in ("service.accept", "service.claims", "service.ledger", "workers.bookkeeping"):
             patch.setattr(f"{module}.ENTRY_VERSION", ENTRY_VERSION + 1)
         yield
 
