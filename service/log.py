@@ -43,7 +43,7 @@ SECRET_KEYS = frozenset(
 QUIET_LOGGERS = ("httpcore", "httpx", "rq", "rq.job", "rq.worker", "urllib3", "uvicorn.access")
 """Libraries that write a line for every request or job, some with a record's id in a URL: warnings only."""
 
-_ROUTED_LOGGERS = (
+ROUTED_LOGGERS = (
     "uvicorn",
     "uvicorn.error",
     "uvicorn.access",
@@ -53,6 +53,8 @@ _ROUTED_LOGGERS = (
     "httpx",
     "httpcore",
 )
+"""Loggers of libraries whose lines go the same way as ours."""
+
 _URL_CREDENTIALS = re.compile(r"://[^\s/'\"]+@")
 _SHORTEST_SECRET = 6
 MOST_KEYS_REMEMBERED = 1000
@@ -110,7 +112,7 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(numeric_level)
-    for name in _ROUTED_LOGGERS:
+    for name in ROUTED_LOGGERS:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True

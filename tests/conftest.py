@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 import redis.asyncio
-import structlog
 from click.testing import CliRunner
 from ledger_box import LedgerBox
+from logging_box import logging_left_as_it_was
 from sandbox_box import Close
 from stack_parts import Background
 from xdist.scheduler import LoadScopeScheduling
@@ -145,25 +144,8 @@ async def async_redis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 @pytest.fixture
 def untouched_logging() -> Iterator[None]:
     """After a test that sets logging up it is as before: levels, handlers and structlog's settings."""
-    names = (
-        "",
-        "uvicorn",
-        "uvicorn.error",
-        "uvicorn.access",
-        "rq",
-        "rq.worker",
-        "redis",
-        "httpx",
-        "httpcore",
-    )
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(one, one.level, one.handlers[:], one.propagate) for one in loggers]
-    yield
-    for one, level, handlers, propagate in before:
-        one.setLevel(level)
-        one.handlers[:] = handlers
-        one.propagate = propagate
-    structlog.reset_defaults()
+    with logging_left_as_it_was():
+        yield
 
 
 @pytest.fixture

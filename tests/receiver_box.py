@@ -9,7 +9,6 @@ import hmac
 import http.client
 import io
 import json
-import logging
 import os
 import signal
 import socket
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 import redis.asyncio
-import structlog
+from logging_box import logging_left_as_it_was
 
 from service.cli.serve import web_server
 from service.log import configure_logging, get_logger
@@ -133,29 +132,10 @@ class Answer:
 @contextlib.contextmanager
 def captured_log() -> Iterator[io.StringIO]:
     """All that is logged meanwhile, in full and with nothing masked."""
-    names = (
-        "",
-        "uvicorn",
-        "uvicorn.error",
-        "uvicorn.access",
-        "rq",
-        "rq.worker",
-        "redis",
-        "httpx",
-        "httpcore",
-    )
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(one, one.level, one.handlers[:], one.propagate) for one in loggers]
     stream = io.StringIO()
-    configure_logging(log_format="json", level="debug", secrets=(), stream=stream)
-    try:
+    with logging_left_as_it_was():
+        configure_logging(log_format="json", level="debug", secrets=(), stream=stream)
         yield stream
-    finally:
-        structlog.reset_defaults()
-        for one, level, handlers, propagate in before:
-            one.setLevel(level)
-            one.handlers[:] = handlers
-            one.propagate = propagate
 
 
 @contextlib.contextmanager
