@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1
-defaults: {settle: 0s, timeout: 1s, on_ambiguous: hold, backoff: {first: 100ms, most: 200ms}}
+defaults: {settle: 0s, timeout: 3s, on_ambiguous: hold, backoff: {first: 100ms, most: 200ms}}
 rules:
   - {name: Lost, object: lead, field: Lost}
   - {name: Late, object: lead, field: Late}

@@ -24,7 +24,7 @@ FAULTS = {
     "garbled": (("garbage", ONCE, ""), (State.CONFIRMED, 1, 1, 1)),
     "huge": (("huge", ONCE, ""), (State.CONFIRMED, 1, 1, 1)),
     "bad gateway after it ran": (("status_after:502", ONCE, ""), (State.CONFIRMED, 1, 1, 1)),
-    "slower than its timeout": (("slow:1.5", ONCE, ""), (State.CONFIRMED, 1, 1, 1)),
+    "slower than its timeout": (("slow:3.5", ONCE, ""), (State.CONFIRMED, 1, 1, 1)),
     "dropped before it ran": (("drop_before", ONCE, ""), (State.FILLED, 2, 1, 1)),
     "a web page instead": (("html", ONCE, ""), (State.FILLED, 2, 1, 1)),
     "dropped, and to be held": (("drop_before", ONCE, ", on_ambiguous: hold"), (State.HELD, 1, 0, 0)),
@@ -51,7 +51,7 @@ def troubled(tmp_path_factory):
     world = lively_world(fields=fields)
     lines = [
         "version: 1",
-        "defaults: {settle: 0s, timeout: 1s, backoff: {first: 100ms, most: 200ms}}",
+        "defaults: {settle: 0s, timeout: 3s, backoff: {first: 100ms, most: 200ms}}",
         "rules:",
     ]
     for field in fields:

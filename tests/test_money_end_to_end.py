@@ -10,6 +10,7 @@ from ledger_box import LedgerBox, event, wanted
 from money_box import (
     AFTER_SAVING,
     ENRICH,
+    NO_TIMEOUT,
     SIX_FIELDS,
     EveryFifth,
     all_ended,
@@ -50,7 +51,7 @@ def test_paused_workers_that_were_taken_over_neither_call_nor_settle(tmp_path):
     paused = ("worker-0", "worker-1", "worker-2")
     world = lively_world(latency_min_seconds=2.0, latency_max_seconds=2.0)
     with running(
-        tmp_path, rules=rules_for(*names, timeout="20s"), world=world, workers=3, WORKER_CONCURRENCY=3
+        tmp_path, rules=rules_for(*names, timeout=NO_TIMEOUT), world=world, workers=3, WORKER_CONCURRENCY=3
     ) as stack:
         leads = [stack.add_lead()["id"] for _ in range(3)]
         stack.wait(lambda: world.calls.requests == 9)
@@ -139,7 +140,7 @@ def test_a_field_that_keeps_timing_out_is_paused_while_others_go_on(tmp_path):
     world = lively_world()
     world.faults.add(FaultRule(kind="timeout_after_saved", field_id=world.field_named("Pitch").id))
     with running(
-        tmp_path, rules=rules_for("Pitch", "Industry", timeout="1s"), world=world, WORKER_CONCURRENCY=4
+        tmp_path, rules=rules_for("Pitch", "Industry", timeout="3s"), world=world, WORKER_CONCURRENCY=4
     ) as stack:
         ids = [stack.add_lead()["id"] for _ in range(leads)]
         for lead in ids:
@@ -180,7 +181,7 @@ def findings(world, lead_id, name):
 
 OVERWRITING = """
 version: 1
-defaults: {settle: 0s, timeout: 1s, mode: overwrite, on: [updated(url)]}
+defaults: {settle: 0s, timeout: 20s, mode: overwrite, on: [updated(url)]}
 rules:
   - {name: Industry, object: lead, field: Industry}
   - {name: Pitch, object: lead, field: Pitch, on_ambiguous: hold}

@@ -42,7 +42,7 @@ def run_paid_once(*, leads: int, workers: int) -> Figures:
         tempfile.TemporaryDirectory() as directory,
         running(
             Path(directory),
-            rules=rules_for(*SIX_FIELDS[:RULES_OF_A_LEAD]),
+            rules=rules_for(*SIX_FIELDS[:RULES_OF_A_LEAD], timeout="1s"),
             world=world,
             workers=workers,
             LOG_LEVEL="info",
