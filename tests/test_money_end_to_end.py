@@ -181,7 +181,7 @@ def findings(world, lead_id, name):
 
 OVERWRITING = """
 version: 1
-defaults: {settle: 0s, timeout: 20s, mode: overwrite, on: [updated(url)]}
+defaults: {settle: 0s, timeout: 5s, mode: overwrite, on: [updated(url)]}
 rules:
   - {name: Industry, object: lead, field: Industry}
   - {name: Pitch, object: lead, field: Pitch, on_ambiguous: hold}
