@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1
-defaults: {settle: 0s, timeout: 5s}
+defaults: {settle: 0s, timeout: 20s}
 budget: {per_day: 100000}
 rules:
   - {name: Industry, object: lead, field: Industry, when: 'lead.url != ""'}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 RULES = """
 version: 1
-defaults: {settle: 0s, timeout: 5s, backoff: {first: 100ms, most: 200ms}}
+defaults: {settle: 0s, timeout: 20s, backoff: {first: 100ms, most: 200ms}}
 rules:
   - {name: Pitch, object: lead, field: Pitch}
 """
