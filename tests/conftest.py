@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis
 import redis.asyncio
+import uvloop
 from click.testing import CliRunner
 from ledger_box import LedgerBox
 from logging_box import logging_left_as_it_was
@@ -24,7 +25,7 @@ from service.embedded_redis import EmbeddedRedis, NoServerError, server_binary
 from service.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from xdist.remote import Producer
@@ -50,6 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # a shell that starts the tests in the background has them, and all they start, deaf to it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """asyncio's own event loop; in a module that says `BOTH_LOOPS = True` the worker's as well."""
+    loops = {"asyncio": asyncio.new_event_loop}
+    if getattr(cast("pytest.Function", item).module, "BOTH_LOOPS", False):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.hookimpl(wrapper=True)

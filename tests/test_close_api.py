@@ -17,6 +17,7 @@ from workers.close_http import _detail, _failure_kind
 from workers.outcome import Ambiguous, Retry, judge
 from workers.reply import Failure, FailureKind, Reply
 
+BOTH_LOOPS = True
 API_KEY = "api_s3cret"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
