@@ -6,6 +6,7 @@ hash is the same template, made by RQ's own `Job.to_dict()`, and stays small.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from rq import Queue
@@ -55,6 +56,13 @@ class EnrichmentJob(Job):
         if self.func_name not in ALLOWED_FUNCTIONS:
             raise FunctionNotAllowedError("a job names a function this service does not run")
         return cast("Callable[..., Any]", super().func)
+
+    @cached_property
+    def started_job_registry(self) -> StartedJobRegistry:
+        """RQ's registry of executions, made once for a job: to make it takes longer than to use it."""
+        return StartedJobRegistry(
+            self.origin, connection=self.connection, job_class=EnrichmentJob, serializer=JSONSerializer
+        )
 
 
 def rq_queue(name: str, connection: Redis) -> Queue:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.condition import Condition
 
 
@@ -145,7 +148,7 @@ class Rule:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RuleBook:
     """A whole rules file, valid in itself.
 
@@ -166,7 +169,11 @@ class RuleBook:
 
     def named(self, name: str) -> Rule | None:
         """The rule called `name`, or None."""
-        return next((rule for rule in self.rules if rule.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Rule]:
+        return {rule.name: rule for rule in reversed(self.rules)}
 
 
 def in_sample(*, rule_name: str, object_id: str, share: float) -> bool:

@@ -2,8 +2,7 @@
 
 A worker with a thousand jobs in hand waits for Redis thousands of times a second. One by one, each step has a
 system call and a place in line of its own; and the line keeps all jobs in step with each other, so that
-their calls leave at once and then nobody works. Here the steps of jobs that are furthest go first: a job that
-has begun gets its call away before others begin.
+their calls leave at once and then nobody works. Here what brings a call on its way goes first.
 
 Each script is still a step of its own in Redis, and is answered or fails by itself. Where the connection is
 lost, the client's retries send the round trip anew, as they would a single script: what runs here must bear
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     from service.scripts import Script
 
-MOST_AT_ONCE = 64
-"""Scripts in one round trip: they hold up Redis for two or three milliseconds."""
+MOST_AT_ONCE = 24
+"""Scripts in one round trip: they hold up Redis for a millisecond, and a later one that is urgent waits so long."""
 LANES = 2
 """Round trips under way at once: one is on the wire while the other is being read."""
 
@@ -39,10 +38,10 @@ class Urgency(IntEnum):
 
     CALL = 0
     """A call is to leave."""
-    END = 1
-    """A job ends, and makes room."""
-    BEGIN = 2
-    """Another job begins."""
+    BEGIN = 1
+    """Another job begins: its place is free, and without a call in flight it is wasted."""
+    END = 2
+    """A call has ended: what came of it is written down."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,7 +24,7 @@ async def test_each_of_many_gets_its_own_answer(async_redis):
 
 async def test_what_is_most_urgent_goes_first_and_its_like_in_turn(async_redis):
     together, echo = Together(async_redis), Script(async_redis, ECHO)
-    first = [step(together, echo, "first", urgency=Urgency.BEGIN) for _ in range(LANES * MOST_AT_ONCE)]
+    first = [step(together, echo, "first", urgency=Urgency.END) for _ in range(LANES * MOST_AT_ONCE)]
     waves = [
         step(together, echo, f"{urgency.name} {number}", urgency=urgency)
         for urgency in (Urgency.BEGIN, Urgency.END, Urgency.CALL)
@@ -34,7 +34,7 @@ async def test_what_is_most_urgent_goes_first_and_its_like_in_turn(async_redis):
     # all were asked for before anything was sent: the lanes took the most urgent ones first
     order = [word.decode() for word in await async_redis.lrange("order", 0, -1) if word != b"first"]
     wanted = [f"{urgency.name} {number}" for urgency in Urgency for number in range(3)]
-    assert [word for word in order if not word.startswith("BEGIN")] == wanted[:6]
+    assert [word for word in order if not word.startswith("END")] == wanted[:6]
 
 
 async def test_one_that_goes_wrong_spoils_no_other(async_redis):
