@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.scripts import Script
 
 MOST_AT_ONCE = 24
-"""Scripts in one round trip: they hold up Redis for a millisecond, and a later one that is urgent waits so long."""
+"""Scripts in one round trip: they hold up Redis for a millisecond, and one that is urgent waits so long."""
 LANES = 2
 """Round trips under way at once: one is on the wire while the other is being read."""
 
