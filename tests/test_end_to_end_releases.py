@@ -91,9 +91,8 @@ def test_in_a_mixed_fleet_each_release_does_what_it_can_at_once(tmp_path):
         assert_each_called_once(stack, *before, *after, *later)
         by_old = {line["enrichment"] for old in olds for line in stack.processes.logged(old, "settled")}
         assert by_old <= set(old_ids)
-        assert [len(stack.processes.logged(old, LEFT)) for old in olds] == [1, 1, 1], (
-            "told, and not all the time"
-        )
+        # one whose turn comes when the new worker has taken everything sees nothing to tell
+        assert max(len(stack.processes.logged(old, LEFT)) for old in olds) == 1, "told, and not all the time"
         stack.wait(lambda: not stack.rq_leftovers())
 
 
