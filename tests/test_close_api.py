@@ -272,37 +272,41 @@ async def test_a_reply_keeps_status_body_and_the_headers_that_matter(serve, conn
 
 
 FAILING = [
-    pytest.param(answering(close=True), FailureKind.DROPPED, id="closed without an answer"),
-    pytest.param(resetting, FailureKind.DROPPED, id="reset"),
+    pytest.param(answering(close=True), FailureKind.DROPPED, {}, id="closed without an answer"),
+    pytest.param(resetting, FailureKind.DROPPED, {}, id="reset"),
     pytest.param(
-        answering(b"HTTP/1.1 200 OK\r\ncont", close=True), FailureKind.DROPPED, id="closed in the head"
+        answering(b"HTTP/1.1 200 OK\r\ncont", close=True), FailureKind.DROPPED, {}, id="closed in the head"
     ),
     pytest.param(
         answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", close=True),
         FailureKind.DROPPED,
+        {},
         id="closed in the body",
     ),
-    pytest.param(answering(b"220 smtp ready\r\n\r\n"), FailureKind.DROPPED, id="not HTTP"),
+    pytest.param(answering(b"220 smtp ready\r\n\r\n"), FailureKind.DROPPED, {}, id="not HTTP"),
     pytest.param(
-        answering(b"HTTP/1.1 200 OK\r\nx: " + b"x" * 300_000), FailureKind.DROPPED, id="a head without end"
+        answering(b"HTTP/1.1 200 OK\r\nx: " + b"x" * 300_000),
+        FailureKind.DROPPED,
+        {},
+        id="a head without end",
     ),
-    pytest.param(never, FailureKind.READ_TIMEOUT, id="no answer"),
+    pytest.param(never, FailureKind.READ_TIMEOUT, {"timeout_seconds": 0.1}, id="no answer"),
     pytest.param(
         answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"),
         FailureKind.READ_TIMEOUT,
+        {"timeout_seconds": 0.1},
         id="half an answer",
     ),
-    pytest.param(dripping, FailureKind.DEADLINE, id="a slow drip"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "kind"), FAILING)
+@pytest.mark.parametrize(("answer", "kind", "patience"), FAILING)
 async def test_a_call_that_ends_without_a_reply_says_how_and_leaves_a_usable_client(
-    serve, connect, answer, kind
+    serve, connect, answer, kind, patience
 ):
     server = await serve(answer)
-    api = connect(server.url, connect_timeout_seconds=0.1)
-    result = await enrich(api, timeout_seconds=0.1)
+    api = connect(server.url)
+    result = await enrich(api, **patience)
     assert isinstance(result, Failure)
     assert result.kind is kind
     assert result.elapsed_seconds > 0
@@ -310,6 +314,17 @@ async def test_a_call_that_ends_without_a_reply_says_how_and_leaves_a_usable_cli
     server.answer = answering(OK)
     assert (await enrich(api)).status == 200
     assert server.connections == 2
+
+
+async def test_a_reply_that_drips_in_for_longer_than_a_call_may_take_is_given_up(serve, connect):
+    server = await serve(dripping)
+    # no pause of this process is to pass for one of the server's
+    result = await enrich(connect(server.url, connect_timeout_seconds=1), timeout_seconds=1)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.DEADLINE
+    assert isinstance(judge(result, mode=Mode.FILL), Ambiguous)
+    async with asyncio.timeout(5):
+        await server.left.wait()
 
 
 async def test_nobody_listening_is_a_connect_failure(connect):
