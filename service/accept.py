@@ -75,7 +75,7 @@ class _Waiting:
 
 
 class Accepter:
-    """Writes plans to Redis. One for a process; safe for any number of concurrent requests.
+    """Writes plans to Redis. One for an event loop; safe for any number of concurrent requests.
 
     Args:
         redis: an asyncio client.
@@ -110,6 +110,7 @@ class Accepter:
         self._claims = Claims()
         self._waiting: list[_Waiting] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def accept(
         self,
@@ -150,11 +151,14 @@ class Accepter:
         return accepted
 
     async def _share_a_trip(self, claim: Claim) -> str:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            # remembered: up to Python 3.11, each look for it costs a system call
+            loop = self._loop = asyncio.get_running_loop()
         waiting = _Waiting(claim, loop.create_future())
         self._waiting.append(waiting)
         if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
+            self._flusher = loop.create_task(self._flush())
         if self._patience_seconds is None:
             return await waiting.answer
         # a timer of its own costs a fraction of what asyncio.timeout does

@@ -6,7 +6,14 @@ limited by `service.app`, which reads it piece by piece.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.joined_writes import JoinedWrites
+
+if TYPE_CHECKING:
+    import asyncio
 
 MOST_HEAD_BYTES = 64 * 1024
 
@@ -15,6 +22,10 @@ class BoundedHttp(HttpToolsProtocol):
     """Answers 400 and hangs up after 64 KiB that brought neither a piece of a body nor a request's end."""
 
     _idle_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Somebody has connected."""
+        super().connection_made(JoinedWrites(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""

@@ -121,7 +121,8 @@ class Intake:
         self._signature_max_age_seconds = signature_max_age_seconds
         self._own_api_key_id = own_api_key_id
         self._clock = clock
-        self._log = log
+        # bound once: a logger that is not makes a new one for every line, even for one that is not written
+        self._log = log.bind()
         self._refusals = Seldom(log, most_per_second=MOST_REFUSALS_TOLD_PER_SECOND, clock=timer)
         self._meter = meter
         self._timer = timer

@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.bounded_http import BoundedHttp
 from service.settings_values import WEBHOOK_PATH
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if __name__ == "__main__":
         Starlette(routes=[Route(WEBHOOK_PATH, read, methods=["POST"])]),
         port=int(sys.argv[1]),
         loop="uvloop",
-        http=BoundedHttp,
+        http="httptools",
         ws="none",
         access_log=False,
         log_level="warning",
