@@ -20,6 +20,7 @@ from service.claims import REFUSED, RESULTS, Claims
 from service.costs import price_list
 from service.enrichment import ENTRY_VERSION, RETENTION_SECONDS, entry_id
 from service.metrics_catalogue import PLANNED
+from service.patience import Patience
 from service.replicas import confirm
 from service.scripts import Script, script_text
 from service.tracing import OFF
@@ -98,7 +99,7 @@ class Accepter:
         tracing: Tracing = OFF,
         patience_seconds: float | None = None,
     ) -> None:
-        self._patience_seconds = patience_seconds
+        self._patience = None if patience_seconds is None else Patience(patience_seconds, _impatient)
         self._meter = meter
         self._tracing = tracing
         self._redis = redis
@@ -132,7 +133,8 @@ class Accepter:
             StoreUnavailableError: Redis did not confirm. Trying again is safe.
         """
         with self._tracing.step("accept") as step:
-            step.note({"event.id": event.id, "event.enrichments": len(enrichments)})
+            if step.context:
+                step.note({"event.id": event.id, "event.enrichments": len(enrichments)})
             ids = [
                 entry_id(
                     organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id
@@ -150,23 +152,19 @@ class Accepter:
                 self._meter.count(PLANNED, rule=done.rule, result=done.result)
         return accepted
 
-    async def _share_a_trip(self, claim: Claim) -> str:
+    def _share_a_trip(self, claim: Claim) -> asyncio.Future[str]:
+        """A letter for each of the claim's items, or `StoreUnavailableError`, when Redis has answered."""
         loop = self._loop
         if loop is None:
             # remembered: up to Python 3.11, each look for it costs a system call
             loop = self._loop = asyncio.get_running_loop()
-        waiting = _Waiting(claim, loop.create_future())
-        self._waiting.append(waiting)
+        answer: asyncio.Future[str] = loop.create_future()
+        self._waiting.append(_Waiting(claim, answer))
         if self._flusher is None or self._flusher.done():
             self._flusher = loop.create_task(self._flush())
-        if self._patience_seconds is None:
-            return await waiting.answer
-        # a timer of its own costs a fraction of what asyncio.timeout does
-        timer = loop.call_later(self._patience_seconds, _give_up, waiting.answer)
-        try:
-            return await waiting.answer
-        finally:
-            timer.cancel()
+        if self._patience is not None:
+            self._patience.watch(answer, loop)
+        return answer
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -256,9 +254,8 @@ def _refusal(error: Exception) -> StoreUnavailableError:
     return refusal
 
 
-def _give_up(answer: asyncio.Future[str]) -> None:
-    if not answer.done():
-        answer.set_exception(_refusal(TimeoutError("Redis has not answered in time")))
+def _impatient() -> StoreUnavailableError:
+    return _refusal(TimeoutError("Redis has not answered in time"))
 
 
 def _letters(answer: str) -> str | ResponseError:

@@ -19,7 +19,7 @@ MOST_HEAD_BYTES = 64 * 1024
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Answers 400 and hangs up after 64 KiB that brought neither a piece of a body nor a request's end."""
+    """Answers 400 and hangs up after 64 KiB that brought neither a piece of a body nor a head's end."""
 
     _idle_bytes = 0
 
@@ -29,22 +29,16 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
+        before = self.cycle
         self._idle_bytes += len(data)
         super().data_received(data)
-        if self._idle_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+        if self.cycle is not before:
+            # a head has ended
+            self._idle_bytes = 0
+        elif self._idle_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's head is too long.")
-
-    def on_headers_complete(self) -> None:
-        """The head has ended."""
-        self._idle_bytes = 0
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
         self._idle_bytes = 0
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The request has ended."""
-        self._idle_bytes = 0
-        super().on_message_complete()

@@ -6,7 +6,6 @@ an event's items name it by a number.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -90,7 +89,8 @@ class Claims:
                 event.action,
                 event.organization_id,
                 event.date_updated,
-                began_ms(event),
+                # nobody can have called for a record before it was there
+                event.date_created if event.action == Action.CREATED else "",
                 most,
                 within_ms,
                 trace,
@@ -107,18 +107,6 @@ class Claims:
                 self._kinds.clear()
             number = self._kinds[kind] = next(self._numbers)
         return number
-
-
-def began_ms(event: Event) -> int:
-    """Before when nobody can have called for the record, Unix milliseconds; 0 where that is not known."""
-    if event.action != Action.CREATED:
-        return 0
-    try:
-        moment = dt.datetime.fromisoformat(event.date_created)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        return max(0, round(moment.timestamp() * 1000))
-    except (ValueError, OverflowError):
-        return 0
 
 
 def _kind(item: PlannedEnrichment, *, bulk: bool) -> Kind:

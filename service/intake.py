@@ -6,10 +6,12 @@ An answer of 2xx is given only when Redis holds all that the delivery leads to.
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from msgspec import to_builtins
 from redis.exceptions import RedisError, ResponseError
 
 from service import keys
@@ -50,7 +52,7 @@ _RESULT_OF_STATUS = {401: "refused", 503: "unavailable"}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP status, a small JSON body and, with a 503, when to come back."""
+    """An HTTP status, a small body for msgspec to write as JSON and, with a 503, when to come back."""
 
     status: int
     body: dict[str, Any]
@@ -164,7 +166,10 @@ class Intake:
         try:
             if isinstance(event, Unparseable):
                 return await self._quarantine(body, event.reason)
-            return await self._take(event, body, noted)
+            knowledge = self._knowledge()
+            if knowledge.complete:
+                return await self._process(event, body, knowledge, noted)
+            return await self._keep(event, body, noted)
         except (RedisError, StoreUnavailableError, OSError) as error:
             self._log.error("not accepted", error=type(error).__name__)
             return UNAVAILABLE
@@ -185,11 +190,8 @@ class Intake:
         self._log.warning("quarantined", reason=reason, kept_as=kept_as)
         return Answer(status=202, body={"status": "quarantined", "reason": reason, "id": kept_as})
 
-    async def _take(self, event: Event, body: bytes, noted: Mapping[str, object]) -> Answer:
-        knowledge = self._knowledge()
-        if knowledge.complete:
-            return await self._process(event, body, knowledge, noted)
-        # without the fields' ids nothing can be planned, and nothing may be lost
+    async def _keep(self, event: Event, body: bytes, noted: Mapping[str, object]) -> Answer:
+        """Without the fields' ids nothing can be planned, and nothing may be lost."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._redis.rpush(keys.BACKLOG, body)
             await confirm(self._redis, self._wait_replicas)
@@ -218,9 +220,9 @@ class Intake:
         if isinstance(planned, Ignored):
             self._log.info("ignored", **noted, reason=planned.text)
             return Answer(status=200, body={**facts, "status": "ignored", "reason": planned.text})
-        skipped = [{"rule": one.rule, "reason": one.reason} for one in planned.skipped]
         if not planned.enrichments:
-            self._log.info("ignored", **noted, skipped=skipped)
+            skipped = list(planned.skipped)
+            self._log.info("ignored", **noted, skipped=to_builtins(skipped))
             return Answer(
                 status=200,
                 body={**facts, "status": "ignored", "reason": "no rule wants it", "skipped": skipped},
@@ -228,11 +230,12 @@ class Intake:
         budget = knowledge.rulebook.budget
         burst = None if budget is None else budget.burst
         accepted = await self._accepter.accept(event, planned.enrichments, burst=burst)
-        results = [{"rule": one.rule, "enrichment": one.enrichment, "result": one.result} for one in accepted]
-        duplicate = all(one.result == "duplicate" for one in accepted)
+        duplicate = all([one.result == "duplicate" for one in accepted])  # noqa: C419  a generator takes longer
         status = "duplicate" if duplicate else "accepted"
-        self._log.info(status, **noted, planned=results, skipped=skipped)
-        return Answer(status=202, body={**facts, "status": status, "planned": results, "skipped": skipped})
+        told = {"planned": accepted, "skipped": list(planned.skipped)}
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.info(status, **noted, **to_builtins(told))
+        return Answer(status=202, body={**facts, "status": status, **told})
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:
         """What the rules make of an event."""

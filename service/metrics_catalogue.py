@@ -46,10 +46,6 @@ class Label:
     name: str
     words: frozenset[str] | None = None
 
-    def bounded(self, word: str) -> str:
-        """The word, or `OTHER` where it is none of those expected."""
-        return word if self.words is None or word in self.words else OTHER
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Family:
@@ -72,14 +68,20 @@ class Family:
     charted: tuple[str, ...] | None = None
 
     def words(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The labels' words in order, bounded.
+        """The labels' words in order; `OTHER` for one that is none of those expected.
 
         Raises:
             KeyError: a label is missing.
         """
         if not self.labels:
             return ()
-        return tuple([label.bounded(labels[label.name]) for label in self.labels])
+        return tuple(
+            [
+                word if label.words is None or word in label.words else OTHER
+                for label in self.labels
+                for word in (labels[label.name],)
+            ]
+        )
 
     def bucket(self, seconds: float) -> int:
         """The number of the bucket that an observation falls into; the last one is infinity's."""

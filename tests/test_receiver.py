@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,6 +49,11 @@ def receiver(shared_receiver, redis_server):
 def store(redis_server):
     with redis.Redis.from_url(redis_server.url) as client:
         yield client
+
+
+def kept(store) -> set[bytes]:
+    """What Redis has, without the counts that every receiver adds up in its own time."""
+    return {key for key in store.scan_iter() if not key.startswith(keys.METRICS.encode())}
 
 
 def manifest_headers(name: str) -> dict[str, str]:
@@ -122,11 +128,11 @@ def forgeries(name):
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_one_flipped_bit_is_a_401_that_leaves_nothing_behind(receiver, store, name):
-    before = store.dbsize()
+    before = kept(store)
     refused = [receiver.post(body, headers) for body, headers in forgeries(name)]
     assert [answer.status for answer in refused] == [401, 401, 401]
     assert all(answer.body["error"] for answer in refused)
-    assert store.dbsize() == before
+    assert kept(store) == before
 
 
 @pytest.mark.parametrize("left_out", ["close-sig-hash", "close-sig-timestamp"])
@@ -226,11 +232,11 @@ def test_what_is_signed_but_cannot_be_read_is_accepted_and_kept_for_a_person(rec
 
 
 def test_an_event_of_another_organization_is_ignored(receiver, store):
-    before = store.dbsize()
+    before = kept(store)
     answer = receiver.post(sample_event(organization_id="orga_other"))
     assert answer.status == 200
     assert answer.body["reason"] == "the event belongs to another organization"
-    assert store.dbsize() == before
+    assert kept(store) == before
 
 
 @pytest.mark.parametrize(
@@ -324,6 +330,7 @@ def personal_texts(body):
 def test_neither_values_of_records_nor_secrets_are_ever_logged(redis_url):
     bodies = [(SAMPLES / name).read_bytes() for name in ANSWERS]
     secret = {KEY}
+    save_schemas(redis_url)
     with captured_log() as log, Receiver(redis_url) as receiver:
         for body in bodies:
             headers = signed(body)
@@ -336,4 +343,5 @@ def test_neither_values_of_records_nor_secrets_are_ever_logged(redis_url):
     assert written.count("\n") >= 3 * len(bodies)
     values = set().union(*map(personal_texts, bodies))
     assert {"Halvorsen Tidewater Robotics", "Marisol Venn", "14 Kettle Wharf"} <= values
-    assert [text for text in values | secret if text in written] == []
+    # as whole words: a postal code may well be a part of a time's digits
+    assert [text for text in values | secret if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", written)] == []

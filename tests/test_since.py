@@ -58,6 +58,29 @@ async def test_its_fences_are_none_of_its_former_life(box):
 
 
 @pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("2026-10-14T09:30:12.388000", 1_791_970_212_388),
+        ("2026-10-14T09:30:12", 1_791_970_212_000),
+        ("2026-10-14 09:30:12.5Z", 1_791_970_212_500),
+        ("2024-02-29T23:59:59.999+00:00", 1_709_251_199_999),
+        ("2000-03-01T00:00:00", 951_868_800_000),
+        ("1970-01-01T00:00:00", 0),
+    ],
+)
+@pytest.mark.parametrize("after_ms", [0, 1])
+async def test_when_a_record_was_created_counts_to_the_millisecond(
+    box, monkeypatch, text, milliseconds, after_ms
+):
+    """A record that was there no later than the note may have been in a call."""
+    # however long ago that was
+    monkeypatch.setattr("service.accept.UNSURE_MS", 10**14)
+    await lose_all(box, noticed_ms=milliseconds - after_ms)
+    await box.accept(structs.replace(event(), date_created=text), wanted(mode=Mode.FILL))
+    assert ((await box.entry(id_of())).lost_ms is not None) is (after_ms == 0)
+
+
+@pytest.mark.parametrize(
     ("noticed_ms", "happened", "lost"),
     [
         pytest.param(-1, {}, True, id="a record from before"),

@@ -257,7 +257,7 @@ async def test_a_delivery_that_was_not_accepted_is_marked_as_failed(journey, web
     async def away(*_arguments, **_options):
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(journey.intake, "_take", away)
+    monkeypatch.setattr(journey.intake, "_process", away)
     assert (await journey.deliver(sample("02"))).status == 503
     span = web.only("POST /webhooks/close")
     assert (span.attributes["error.type"], span.status.status_code) == ("503", StatusCode.ERROR)

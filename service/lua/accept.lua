@@ -8,8 +8,8 @@
 -- ARGV  1 MessagePack { iso, ttl, grace_ms, unsure_ms (how long a call from before a loss may run), live, bulk (names of the
 --                       queues), version, template (RQ's job, field and value in turn),
 --                       kinds = [ [ number, rule, type, field, name, mode, delay_ms, bulk, front ] ] }
---       2.. for each event MessagePack [ event, action, org, stamp, began_ms (nobody can have called for the record before,
---           or 0), burst guard's most or -1, its within_ms, trace (what the executions are part of) or "",
+--       2.. for each event MessagePack [ event, action, org, stamp, began (ISO 8601: nobody can have called for the record
+--           before, or ""), burst guard's most or -1, its within_ms, trace (what the executions are part of) or "",
 --           [ [ number of the kind, id, job, object, lead, judged, reopens ] ] ]
 -- Returns for each event a letter for each of its items, or "!" and why it was refused:
 --         p planned | r reopened | a again (will run once more when what is under way has ended)
@@ -102,6 +102,20 @@ local function held_by_guard(most, within_ms)
   return false
 end
 
+-- ISO 8601 as Unix milliseconds; 0 for what is none, or in another zone than UTC.
+local function unix_ms(time)
+  local year, month, day, hour, minute, second, zone =
+    time:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)[T ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$')
+  if not year or tonumber(month) > 12 or tonumber(day) > 31 or not (zone == '' or zone == 'Z' or zone == '+00:00') then
+    return 0
+  end
+  -- the year begins with March, so that a leap day is its last
+  local y, m = year - (month < '03' and 1 or 0), (month + 9) % 12
+  local days = y * 365 + math.floor(y / 4) - math.floor(y / 100) + math.floor(y / 400)
+               + math.floor((m * 153 + 2) / 5) + day - 719469
+  return math.floor((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
+end
+
 -- A job of the same rule is copied: that costs half of writing it.
 local function write_job(kind, id)
   local key = KEYS[18] .. id
@@ -122,7 +136,7 @@ local function put_in_line(kind, id)
 end
 
 local function take(event)
-  local event_id, action, org, stamp, began_ms, most, within_ms, trace, items = unpack(event)
+  local event_id, action, org, stamp, began, most, within_ms, trace, items = unpack(event)
   -- all that may go wrong comes before anything is written
   local found, objects, may_reopen = {}, {}, false
   for i, item in ipairs(items) do
@@ -144,7 +158,7 @@ local function take(event)
     seen = planned and planned >= stamp
     if not seen then call('SET', KEYS[17] .. event_id, stamp, 'EX', batch.ttl) end
   end
-  local lost = began_ms <= since and now < since + batch.unsure_ms
+  local lost = now < since + batch.unsure_ms and unix_ms(began) <= since
   if not usual_org then
     usual_org = org
     call('SET', KEYS[14], org)

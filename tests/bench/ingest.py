@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tests.bench.deliveries import ANOTHER_KEY, Deliveries, bodies, request
 from tests.bench.paced import quantile_ms, send_paced
 from tests.bench.receivers import KEY, LEAD_FIELDS, Receivers
+from tests.bench.redis_server import JEMALLOC
 from tests.bench.rounds import each_ms, in_turns, median_ratio, per_second
 from tests.bench.wrk import wrk_binary
 
@@ -30,6 +31,7 @@ PARTS = ("new", "waiting", "big", "duplicates", "forged", "paced")
 BODY_BYTES = 3000
 BIG_BODY_BYTES = 200_000
 BIG_TIMES_FEWER = 20
+WARM_UP_EVENTS = 500
 SECONDS = attrgetter("seconds")
 WEB_CPU, REDIS_CPU, CPU = map(attrgetter, ("web_cpu_seconds", "redis_cpu_seconds", "cpu_seconds"))
 PACED_FROM = 900_000_000
@@ -75,7 +77,11 @@ def run_ingest(wanted: Ingest) -> Figures:
     with tempfile.TemporaryDirectory() as temporary, Receivers(Path(temporary)) as receivers:
         deliveries = Deliveries(Path(temporary))
         bench = _Bench(wanted, deliveries, bare=receivers.bare(), web=receivers.web("empty"))
-        figures: Figures = {"events_in_a_round": wanted.events, "rounds": wanted.rounds}
+        figures: Figures = {
+            "events_in_a_round": wanted.events,
+            "rounds": wanted.rounds,
+            "redis_has_jemalloc": float(JEMALLOC is not None),
+        }
         if "waiting" in wanted.parts:
             full = receivers.web("full", waiting=wanted.waiting)
             figures |= bench.new(full) | {"waiting_jobs": wanted.waiting}
@@ -161,12 +167,16 @@ class _Bench:
     def _rounds(self, receivers: dict[str, Receiver], make: Callable[[], Batch]) -> dict[str, list[Took]]:
         """What each receiver took for each round's batch; all that was accepted is in Redis.
 
-        One round more goes before them and does not count: Redis has grown or was emptied just then.
+        One round more goes before them and does not count: Redis has grown or was emptied just then. Each
+        round has new processes, and a few new leads before what is timed.
         """
         rounds: dict[str, list[Took]] = {name: [] for name in receivers}
         for number in range(1 + self._wanted.rounds):
             batch = make()
+            warm_up = self._deliveries.batch(WARM_UP_EVENTS, body_bytes=BODY_BYTES)
             for name in in_turns(list(receivers), number):
+                receivers[name].renew()
+                receivers[name].take(warm_up)
                 took = receivers[name].take(batch)
                 if number:
                     rounds[name].append(took)
@@ -175,6 +185,7 @@ class _Bench:
                     receivers[name].check_planned(batch.numbers, fields=accepted)
             self._web.forget()
             batch.path.unlink()
+            warm_up.path.unlink()
         return rounds
 
 

@@ -16,11 +16,11 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 from service import keys
 from service.cli.processes import Children, free_port, request_json
-from service.embedded_redis import EmbeddedRedis
 from service.sandbox.options import DEMO_API_KEY
 from service.settings import SETTINGS
 from tests.bench.figures import Figures, TookTooLongError
 from tests.bench.measure import cpu_seconds, peak_memory_mb
+from tests.bench.redis_server import bench_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ def running(
     sandbox_url, web_url = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{web_port}"
     rules_file = directory / "rules.yaml"
     rules_file.write_text(RULES)
-    with EmbeddedRedis(directory) as server, redis.Redis.from_url(server.url) as connection:
+    with bench_redis(directory) as server, redis.Redis.from_url(server.url) as connection:
         environ = {
             **{name: value for name, value in os.environ.items() if name not in SETTINGS},
             "CLOSE_API_KEY": DEMO_API_KEY,

@@ -37,12 +37,12 @@ from waiting import wait_until
 
 from service import jobs, keys
 from service.cli.processes import request_json
-from service.embedded_redis import EmbeddedRedis
 from service.enrichment import ENTRY_VERSION, entry_id, new_job_id
 from service.sandbox.options import DEMO_API_KEY
 from tests.bench import stock_job
 from tests.bench.main_path import RULES_OF_AN_EVENT, running, wait_until_filled
 from tests.bench.measure import cpu_seconds, family_memory_mb, peak_memory_mb, shared_memory_mb
+from tests.bench.redis_server import bench_redis
 from workers.bookkeeping import Bookkeeper
 from workers.worker import EnrichmentWorker
 
@@ -159,7 +159,7 @@ def _in_a_process(measure: Callable[[], float]) -> float:
 
 def _rq_batched_ms() -> float:
     """CPU milliseconds of RQ's bookkeeping for a job, as our worker has RQ do it for many at once."""
-    with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(Path(directory)) as server:
+    with tempfile.TemporaryDirectory() as directory, bench_redis(Path(directory)) as server:
         connection = redis.Redis.from_url(server.url)
         worker = EnrichmentWorker(connection=connection, concurrency=BATCH, grace_seconds=0)
         books = Bookkeeper(worker, connection)
@@ -183,7 +183,7 @@ def _rq_batched_ms() -> float:
 
 def _rq_stock_ms() -> float:
     """CPU milliseconds of RQ's own worker for a job that does nothing, without a fork."""
-    with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(Path(directory)) as server:
+    with tempfile.TemporaryDirectory() as directory, bench_redis(Path(directory)) as server:
         connection = redis.Redis.from_url(server.url)
         queue = Queue(STOCK_QUEUE, connection=connection, serializer=JSONSerializer)
         for _ in range(EMPTY_JOBS):
