@@ -123,15 +123,12 @@ def new_job_ids(of_entries: Sequence[str], *, version: int) -> list[str]:
     """A fresh RQ job id for each of some entries: RQ allows letters, digits, `_` and `-`.
 
     Args:
-        of_entries: their ids.
+        of_entries: their ids, each once.
         version: the entries'. In the id it costs no memory, and tells who may take a job before it is taken.
     """
-    digits = _TOKEN_DIGITS * len(of_entries)
-    tokens = f"{_TOKENS.getrandbits(4 * digits):0{digits}x}" if digits else ""
-    return [
-        f"{one}-{version}-{tokens[start : start + _TOKEN_DIGITS]}"
-        for one, start in zip(of_entries, range(0, digits, _TOKEN_DIGITS), strict=True)
-    ]
+    # one token for all: jobs of different entries differ anyway
+    ending = f"{version}-{_TOKENS.getrandbits(4 * _TOKEN_DIGITS):0{_TOKEN_DIGITS}x}"
+    return [f"{one}-{ending}" for one in of_entries]
 
 
 def new_job_id(of_entry: str, *, version: int) -> str:

@@ -97,7 +97,8 @@ def job_key(job_id: str) -> str:
 
 def stamp() -> str:
     """The present moment as RQ reads it from job hashes; its whole seconds are enough for people."""
-    return now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    # strftime asks the system for its time zone first
+    return now().isoformat()[: len("2026-01-01T00:00:00")] + "Z"
 
 
 def job_template(connection: Any) -> list[str | int]:

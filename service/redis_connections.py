@@ -50,8 +50,16 @@ def _is_not_now(error: ResponseError) -> bool:
     return isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith(_NOT_NOW)
 
 
+_PACKER = blocking.HiredisRespSerializer()
+
+
 class _Aio(aio.AbstractConnection):
-    """An asyncio connection that is given up when Redis says "not now"."""
+    """An asyncio connection that is given up when Redis says "not now", and packs commands in C."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        # as redis-py's blocking connections do it; its asyncio ones have a loop in Python
+        packed: list[bytes] = _PACKER.pack(*args)
+        return packed
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:

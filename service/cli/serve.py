@@ -14,6 +14,7 @@ import uvicorn
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.accept import Accepter
 from service.app import create_app
@@ -233,21 +234,23 @@ def web_server(
 ) -> uvicorn.Server:
     """The receiver behind uvicorn, ready to run; see `build_app`. It ends when it loses the lifeline."""
     app = build_app(settings, rulebook, follow=follow, form_key=form_key)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            loop="uvloop",
-            http=BoundedHttp,
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=BoundedHttp,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    # for pages alone: deliveries do not depend on who passed them on
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=config.forwarded_allow_ips)
+    server = _Server(config)
     server.streams = app.state.streams
     server.lifeline = lifeline
     return server
