@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import replace
 
@@ -54,6 +55,16 @@ async def test_one_event_claims_and_enqueues_all_its_fields(box):
     assert await box.counts() == {State.PLANNED: 3}
     assert {entry.id for entry in await box.ledger.entries_of(LEAD)} == {entry.id for entry in entries}
     assert await box.redis.xlen(keys.HISTORY) == 3
+
+
+async def test_the_history_stays_capped(box):
+    fill = "for _ = 1, 100500 do redis.call('XADD', KEYS[1], '*', 'fact', 'x') end"
+    await box.redis.eval(fill, 1, keys.HISTORY)
+    await box.plan()
+    # Redis drops whole blocks of a hundred
+    assert 100_000 <= await box.redis.xlen(keys.HISTORY) < 100_200
+    ((_, newest),) = await box.redis.xrevrange(keys.HISTORY, count=1)
+    assert json.loads(newest[b"fact"])["object"]
 
 
 async def test_an_entry_says_what_planned_it_and_when(box):

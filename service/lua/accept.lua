@@ -147,6 +147,7 @@ local function take(event)
       objects[object] = { json = cjson.encode(object), entries = {} }
       local known = redis.pcall('HLEN', KEYS[16] .. object)
       if type(known) == 'table' then return '!' .. known.err end
+      objects[object].known = known > 0
     end
     may_reopen = may_reopen or item[7]
   end
@@ -211,7 +212,7 @@ local function take(event)
       end
       append(objects[object].entries, id, '')
       tally(counted, to, 1)
-      call('XADD', KEYS[3], 'MAXLEN', '~', 100000, '*', 'fact',
+      call('XADD', KEYS[3], '*', 'fact',
            concat({ '{"at":', now_text, ',"id":"', id, '","object":', objects[object].json, kind.fact, to,
                     '","event":', event_json, '}' }))
       claimed[id] = true
@@ -227,7 +228,7 @@ local function take(event)
   for object, one in pairs(objects) do
     if #one.entries > 0 then
       give('HSET', KEYS[16] .. object, one.entries)
-      call('PERSIST', KEYS[16] .. object)
+      if one.known then call('PERSIST', KEYS[16] .. object) end
     end
   end
   return concat(letters)
@@ -235,6 +236,7 @@ end
 
 local answers = {}
 for i = 2, #ARGV do answers[i - 1] = take(cmsgpack.unpack(ARGV[i])) end
+if next(counted) then call('XTRIM', KEYS[3], 'MAXLEN', '~', 100000) end
 
 for q, line in ipairs({ { KEYS[5], KEYS[6] }, { KEYS[7], KEYS[8] } }) do
   if #queued[q] + #first[q] + #scheduled[q] > 0 then call('SADD', KEYS[4], line[1]) end
