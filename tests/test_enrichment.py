@@ -1,6 +1,8 @@
 """An enrichment's identity, its states, and its ledger entry as Redis holds it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,24 @@ def test_a_job_id_is_fresh_accepted_by_rq_and_leads_back_to_its_entry(blocking_r
     assert first != second
     assert entry_of_job(first) == entry_of_job(second) == entry
     assert Job.create("workers.job.run", id=first, connection=blocking_redis).id == first
+
+
+FORKING = """
+import os
+from service.enrichment import new_job_id
+
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        print(new_job_id("a" * 20, version=2), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_processes_forked_from_one_make_different_job_ids():
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 3
 
 
 @pytest.mark.parametrize("version", [1, 2, 10, 999_999])
