@@ -116,7 +116,7 @@ _TOKEN_DIGITS = 8
 _TOKENS = random.Random()  # noqa: S311  names, no secrets: the system's would cost a call of it for each event
 # else a forked process would give the names that its siblings give
 os.register_at_fork(after_in_child=_TOKENS.seed)
-_JOB_VERSION = re.compile(r"[a-z2-7]{20}-([0-9]{1,6})-[0-9a-f]+", re.ASCII)
+_JOB_VERSION = re.compile(rf"[a-z2-7]{{{ENTRY_ID_LENGTH}}}-([0-9]{{1,6}})-[0-9a-f]+", re.ASCII)
 
 
 def new_job_ids(of_entries: Sequence[str], *, version: int) -> list[str]:

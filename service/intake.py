@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from msgspec import to_builtins
 from redis.exceptions import RedisError, ResponseError
 
 from service import keys
@@ -222,7 +221,7 @@ class Intake:
             return Answer(status=200, body={**facts, "status": "ignored", "reason": planned.text})
         if not planned.enrichments:
             skipped = list(planned.skipped)
-            self._log.info("ignored", **noted, skipped=to_builtins(skipped))
+            self._log.info("ignored", **noted, skipped=msgspec.to_builtins(skipped))
             return Answer(
                 status=200,
                 body={**facts, "status": "ignored", "reason": "no rule wants it", "skipped": skipped},
@@ -230,11 +229,11 @@ class Intake:
         budget = knowledge.rulebook.budget
         burst = None if budget is None else budget.burst
         accepted = await self._accepter.accept(event, planned.enrichments, burst=burst)
-        duplicate = all([one.result == "duplicate" for one in accepted])  # noqa: C419  a generator takes longer
+        duplicate = all(one.result == "duplicate" for one in accepted)
         status = "duplicate" if duplicate else "accepted"
         told = {"planned": accepted, "skipped": list(planned.skipped)}
         if self._log.is_enabled_for(logging.INFO):
-            self._log.info(status, **noted, **to_builtins(told))
+            self._log.info(status, **noted, **msgspec.to_builtins(told))
         return Answer(status=202, body={**facts, "status": status, **told})
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:

@@ -98,7 +98,7 @@ def job_key(job_id: str) -> str:
 def stamp() -> str:
     """The present moment as RQ reads it from job hashes; its whole seconds are enough for people."""
     # strftime asks the system for its time zone first
-    return now().isoformat()[: len("2026-01-01T00:00:00")] + "Z"
+    return now().replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def job_template(connection: Any) -> list[str | int]:

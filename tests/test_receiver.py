@@ -327,6 +327,11 @@ def personal_texts(body):
     return {text for text in texts if len(text) > 4 and "_" not in text}
 
 
+def is_in(text, written):
+    # a postal code may well be a part of a time's digits
+    return bool(re.search(rf"(?<!\d){text}(?!\d)", written)) if text.isdigit() else text in written
+
+
 def test_neither_values_of_records_nor_secrets_are_ever_logged(redis_url):
     bodies = [(SAMPLES / name).read_bytes() for name in ANSWERS]
     secret = {KEY}
@@ -343,5 +348,4 @@ def test_neither_values_of_records_nor_secrets_are_ever_logged(redis_url):
     assert written.count("\n") >= 3 * len(bodies)
     values = set().union(*map(personal_texts, bodies))
     assert {"Halvorsen Tidewater Robotics", "Marisol Venn", "14 Kettle Wharf"} <= values
-    # as whole words: a postal code may well be a part of a time's digits
-    assert [text for text in values | secret if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", written)] == []
+    assert [text for text in values | secret if is_in(text, written)] == []

@@ -102,11 +102,15 @@ local function held_by_guard(most, within_ms)
   return false
 end
 
+local MOST_DAYS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
 -- ISO 8601 as Unix milliseconds; 0 for what is none, or in another zone than UTC.
 local function unix_ms(time)
   local year, month, day, hour, minute, second, zone =
     time:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)[T ](%d%d):(%d%d):(%d%d%.?%d*)(.*)$')
-  if not year or tonumber(month) > 12 or tonumber(day) > 31 or not (zone == '' or zone == 'Z' or zone == '+00:00') then
+  if not year or not (zone == '' or zone == 'Z' or zone == '+00:00') then return 0 end
+  local most_days = MOST_DAYS[tonumber(month)]
+  if not most_days or day < '01' or tonumber(day) > most_days or hour > '23' or minute > '59' or second >= '60' then
     return 0
   end
   -- the year begins with March, so that a leap day is its last
@@ -236,7 +240,7 @@ end
 
 local answers = {}
 for i = 2, #ARGV do answers[i - 1] = take(cmsgpack.unpack(ARGV[i])) end
-if next(counted) then call('XTRIM', KEYS[3], 'MAXLEN', '~', 100000) end
+if next(counted) then call('XTRIM', KEYS[3], 'MAXLEN', '~', HISTORY_LINES) end
 
 for q, line in ipairs({ { KEYS[5], KEYS[6] }, { KEYS[7], KEYS[8] } }) do
   if #queued[q] + #first[q] + #scheduled[q] > 0 then call('SADD', KEYS[4], line[1]) end

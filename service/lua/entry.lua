@@ -6,6 +6,9 @@ local FINAL = { filled = true, confirmed = true, empty = true, kept = true, prev
 -- Final states that are no answer: a person has to look.
 local NEEDS_A_PERSON = { rejected = true, held = true, dead = true }
 
+-- About how many lines the history of everything keeps.
+local HISTORY_LINES = 100000
+
 -- A whole number as text: Lua's own conversion turns 1.7e12 into "1.7e+12".
 local function whole(number)
   return string.format('%.0f', number)
@@ -47,7 +50,7 @@ end
 local function tell(history_key, story_key, now, ttl_seconds, fact)
   fact.at = now
   local line = cjson.encode(fact)
-  redis.call('XADD', history_key, 'MAXLEN', '~', 100000, '*', 'fact', line)
+  redis.call('XADD', history_key, 'MAXLEN', '~', HISTORY_LINES, '*', 'fact', line)
   redis.call('RPUSH', story_key, line)
   redis.call('LTRIM', story_key, -100, -1)
   redis.call('EXPIRE', story_key, ttl_seconds)

@@ -76,7 +76,7 @@ class Receiver:
     fields: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        self.pid = self.start()
+        self.renew()
 
     def renew(self) -> None:
         """Begin anew with another process: where its memory lies makes one a sixth slower than the next."""
