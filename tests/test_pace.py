@@ -177,6 +177,37 @@ def test_without_headers_it_grows_slowly_and_shrinks_when_refused() -> None:
     assert learn(grown, replace(nothing, seq=2, refused=True)).rate_per_second < grown.rate_per_second
 
 
+@pytest.mark.parametrize(("limit", "remaining"), [(20, 0), (None, None)], ids=["whole header", "reset only"])
+@pytest.mark.parametrize(
+    ("reset_seconds", "least_per_second"),
+    [(0.3, 1.0), (1.0, 1.0), (4.0, 0.25), (600.0, LEAST_RATE_PER_SECOND)],
+)
+def test_a_storm_of_refusals_slows_down_to_one_call_for_each_wait_and_no_further(
+    limit, remaining, reset_seconds, least_per_second
+) -> None:
+    pace = Pace()
+    for seq in range(1, 51):
+        pace = learn(
+            pace,
+            Sample(
+                seq=seq,
+                at_seconds=seq * 10,
+                limit=limit,
+                remaining=remaining,
+                reset_seconds=reset_seconds,
+                refused=True,
+                refusals=seq - 1,
+            ),
+        )
+    assert pace.rate_per_second == pytest.approx(least_per_second)
+
+
+def test_a_refusal_never_makes_calls_quicker() -> None:
+    slow = replace(Pace(), rate_per_second=0.1)
+    refused = Sample(seq=1, at_seconds=0, limit=None, remaining=None, reset_seconds=0.5, refused=True)
+    assert learn(slow, refused).rate_per_second == pytest.approx(0.1)
+
+
 numbers = st.one_of(st.none(), st.integers(min_value=0, max_value=10**9))
 samples = st.builds(
     Sample,

@@ -30,6 +30,8 @@ GROWTH_AT_THE_BRIM = 1.25
 GROWTH_IN_THE_DARK = 1.02
 GROWTH_PAUSE_SECONDS = 0.5
 SHRINK_WHEN_REFUSED = 0.7
+LEAST_WAIT_HEEDED_SECONDS = 1.0
+"""A 429 that names a shorter wait may mean a part of a token, which tells nothing about the rate."""
 MOST_DOUBT = 4
 
 
@@ -93,8 +95,8 @@ def learn(pace: Pace, sample: Sample) -> Pace:
     if pace.newest is not None and sample.seq <= pace.newest.seq:
         return pace
     if sample.limit is None or sample.remaining is None:
-        factor = SHRINK_WHEN_REFUSED if sample.refused else GROWTH_IN_THE_DARK
-        return replace(pace, rate_per_second=_bounded(pace.rate_per_second * factor), newest=sample)
+        rate = _slower(pace, sample) if sample.refused else pace.rate_per_second * GROWTH_IN_THE_DARK
+        return replace(pace, rate_per_second=_bounded(rate), newest=sample)
     if pace.newest is not None and pace.newest.limit != sample.limit:
         pace = Pace(rate_per_second=pace.rate_per_second)
     by_reset, by_refill = _by_reset(sample), _by_refill(pace.anchor, sample)
@@ -165,7 +167,7 @@ def _by_refill(anchor: Sample | None, sample: Sample) -> Interval | None:
 def _guess(pace: Pace, sample: Sample) -> Pace:
     """Where nothing can be computed: be careful after a refusal, bolder while no token is missing."""
     if sample.refused:
-        rate = _bounded(pace.rate_per_second * SHRINK_WHEN_REFUSED)
+        rate = _bounded(_slower(pace, sample))
         return replace(
             pace, rate_per_second=rate, interval=None, anchor=None, grown_at_seconds=sample.at_seconds
         )
@@ -173,6 +175,19 @@ def _guess(pace: Pace, sample: Sample) -> Pace:
         return pace
     rate = _bounded(pace.rate_per_second * GROWTH_AT_THE_BRIM)
     return replace(pace, rate_per_second=rate, grown_at_seconds=sample.at_seconds)
+
+
+def _slower(pace: Pace, sample: Sample) -> float:
+    """The rate after a refusal: lower, but never below one call for each wait that the refusal named.
+
+    So much is allowed however often Close refuses, as no call leaves before that time is up. Without this
+    bound, a storm of refusals that are over in seconds would slow calls down for minutes.
+    """
+    lower = pace.rate_per_second * SHRINK_WHEN_REFUSED
+    if not sample.reset_seconds:
+        return lower
+    allowed = 1 / max(LEAST_WAIT_HEEDED_SECONDS, sample.reset_seconds)
+    return min(pace.rate_per_second, max(lower, allowed))
 
 
 def _next_anchor(anchor: Sample | None, sample: Sample) -> Sample:
