@@ -1,19 +1,12 @@
 """uvicorn's HTTP protocol with a limit on what it keeps of a request besides the body.
 
 The parser collects addresses, headers, trailers and chunk extensions for as long as they come. The body is
-limited by `service.app`, which reads it piece by piece.
+limited by `service.webhook`, which reads it piece by piece.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from service.joined_writes import JoinedWrites
-
-if TYPE_CHECKING:
-    import asyncio
 
 MOST_HEAD_BYTES = 64 * 1024
 
@@ -22,10 +15,6 @@ class BoundedHttp(HttpToolsProtocol):
     """Answers 400 and hangs up after 64 KiB that brought neither a piece of a body nor a head's end."""
 
     _idle_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Somebody has connected."""
-        super().connection_made(JoinedWrites(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""

@@ -18,8 +18,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.accept import Accepter
 from service.app import create_app
-from service.bounded_http import BoundedHttp
 from service.cli.dashboard import has_dashboard
+from service.delivery_http import DeliveryHttp
 from service.hangup import hangup_handler
 from service.intake import PATIENCE_SECONDS, Intake
 from service.keyring import Keyring
@@ -34,6 +34,7 @@ from service.schema_cache import SchemaCache
 from service.since import note_since
 from service.tasks import cancel_all
 from service.tracing import start_tracing
+from service.webhook import Webhook
 from workers.alerter import make_alerter
 from workers.budget import all_windows
 from workers.close_client import close_api
@@ -177,11 +178,12 @@ def build_app(
             await connection.aclose()
             await tracing.aclose()
 
+    webhook = Webhook(intake, max_body_bytes=settings.max_body_bytes)
     app = create_app(
-        intake=intake,
+        webhook=webhook,
+        keyed=lambda: intake.keyed,
         ledger=Ledger(connection),
         knowledge=learner.current,
-        max_body_bytes=settings.max_body_bytes,
         redis_problems=health.problems,
         more_routes=[
             metrics_route(metrics, metrics_token=settings.metrics_token, admin_token=settings.admin_token),
@@ -189,6 +191,7 @@ def build_app(
         ],
         lifespan=lifespan,
     )
+    app.state.webhook = webhook
     app.state.streams = None if site is None else site.live
     return app
 
@@ -239,7 +242,7 @@ def web_server(
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedHttp,
+        http=functools.partial(DeliveryHttp, webhook=app.state.webhook),  # type: ignore[arg-type]  # called as a class
         ws="none",
         lifespan="on",
         access_log=False,
