@@ -178,7 +178,8 @@ async def box_told(box, level):
     return box.told(level)
 
 
-async def test_it_looks_at_once_when_told_to(box):
+async def test_it_looks_at_once_when_told_to(box, monkeypatch):
+    monkeypatch.setattr("service.rules_reload.LOOK_EVERY_SECONDS", 600.0)
     task = asyncio.create_task(box.reload.run())
     await eventually(lambda: seen(box))
     box.path.write_text(MORE)
