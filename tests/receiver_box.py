@@ -165,6 +165,21 @@ def paused(server: EmbeddedRedis) -> Iterator[None]:
         os.kill(server.process.pid, signal.SIGCONT)
 
 
+@contextlib.contextmanager
+def patience(*, of_redis: bool = True, start_seconds: float = PATIENT_SECONDS) -> Iterator[None]:
+    """Receivers that are built and run meanwhile take no slow moment of the machine for an outage of Redis.
+
+    Args:
+        of_redis: whether they do not; else they have their own patience.
+        start_seconds: how long their start waits for Close's fields.
+    """
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(serve, "START_PATIENCE_SECONDS", start_seconds))
+        for module, name in _PATIENCE if of_redis else ():
+            patches.enter_context(mock.patch.object(module, name, PATIENT_SECONDS))
+        yield
+
+
 def wait_until_written(redis_url: str) -> None:
     """Wait until what Redis has taken outlives its kill: while it syncs it answers, but writes later."""
     with redis.Redis.from_url(redis_url) as client:
@@ -178,8 +193,7 @@ class Receiver:
         redis_url: its Redis.
         rules: its rules; `RULES` if None.
         signature_keys: the setting.
-        patient: whether it takes no slow moment of the machine for an outage of Redis.
-        start_patience: how long its start waits for Close's fields.
+        patient, start_patience: see `patience`.
         environ: more settings.
     """
 
@@ -206,14 +220,12 @@ class Receiver:
             raise TypeError(settings)
         self._settings, self._rules = settings, rules or rulebook()
         self._patience = contextlib.ExitStack()
-        self._seconds = [(serve, "START_PATIENCE_SECONDS", start_patience)]
-        self._seconds += [(*one, PATIENT_SECONDS) for one in _PATIENCE] if patient else []
+        self._wanted_patience = patience(of_redis=patient, start_seconds=start_patience)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
-        for module, name, seconds in self._seconds:
-            self._patience.enter_context(mock.patch.object(module, name, seconds))
+        self._patience.enter_context(self._wanted_patience)
         self._server = serve.web_server(self._settings, self._rules)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
         self._thread.start()

@@ -174,7 +174,7 @@ def listening(tmp_path):
 
         def start(*arguments):
             processes.start("listen", "listen", "--port", str(port), *arguments)
-            wait_until(lambda: "Listens at" in processes.log("listen") and _answers(port))
+            wait_until(lambda: "Listens at" in processes.log("listen") and _answers(port), seconds=30)
             return f"http://127.0.0.1:{port}/any/path"
 
         yield start, lambda: processes.log("listen")

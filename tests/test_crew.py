@@ -183,7 +183,7 @@ def living(lines):
 
 def test_all_live_hear_of_a_hangup_and_leave_when_the_supervisor_is_told_to_end(tmp_path):
     with supervised(tmp_path, LIVE) as (supervisor, lines, told):
-        wait_until(lambda: len(living(lines)) == 2)
+        wait_until(lambda: len(living(lines)) == 2, seconds=30)
         pids = {pid for pid, _ in lines("lives")}
         assert {stands_in for _, stands_in in lines("lives")} == {"False"}
         supervisor.send_signal(signal.SIGHUP)
@@ -196,7 +196,7 @@ def test_all_live_hear_of_a_hangup_and_leave_when_the_supervisor_is_told_to_end(
 
 def test_when_the_supervisor_is_killed_its_children_leave(tmp_path):
     with supervised(tmp_path, LIVE) as (supervisor, lines, _):
-        wait_until(lambda: len(living(lines)) == 2)
+        wait_until(lambda: len(living(lines)) == 2, seconds=30)
         supervisor.kill()
         wait_until(lambda: len(lines("leaves")) == 2)
         assert living(lines) == []

@@ -235,7 +235,7 @@ def test_hangup_reloads_and_the_end_of_the_terminal_stops(tmp_path):
     ) as process:
         os.close(theirs)
         try:
-            wait_until(lambda: told.read_text() == "started ")
+            wait_until(lambda: told.read_text() == "started ", seconds=30)
             process.send_signal(signal.SIGHUP)
             wait_until(lambda: told.read_text() == "started reloaded ")
             os.close(ours)
