@@ -159,6 +159,8 @@ def paused(server: EmbeddedRedis) -> Iterator[None]:
     if server.process is None:
         raise ValueError("the server does not run")
     os.kill(server.process.pid, signal.SIGSTOP)
+    # a signal is only on its way when `kill` returns
+    os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
     try:
         yield
     finally:
