@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 import uvloop
 from click.testing import CliRunner
+from hypothesis import HealthCheck, settings
 from ledger_box import LedgerBox
 from logging_box import logging_left_as_it_was
 from sandbox_box import Close
@@ -34,6 +35,10 @@ SHARED_STACKS = ("test_api_schema.py", "test_browser.py", "test_end_to_end_troub
 """Where tests share what takes seconds to start."""
 
 IN_CI = os.environ.get("CI") == "true"
+
+# how long an example takes is the machine's affair, on however busy a one
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def _servers() -> list[object]:

@@ -16,12 +16,15 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from unittest import mock
 
 import redis
 import redis.asyncio
 from logging_box import logging_left_as_it_was
+from waiting import wait_until
 
-from service.cli.serve import web_server
+from service import intake, keyring, readiness
+from service.cli import serve
 from service.log import configure_logging, get_logger
 from service.rules_file import load_rules
 from service.schema_cache import SchemaCache
@@ -41,6 +44,18 @@ ORGANIZATION = "orga_uCo5tyJaJWQBf2BS8gaxtQzYD5fqYx0SB5aB6KvmBzF"
 OWN_API_KEY_ID = "api_CP2w27gBTPawQwWnZDGDPy"
 """The key that the sample of our own write names."""
 TIMESTAMP = "1791970212"
+
+PATIENT_SECONDS = 15.0
+"""More than a busy machine takes for an answer of Redis, and less than `Receiver.request` waits for ours."""
+
+_PATIENCE = (
+    (serve, "REDIS_TIMEOUT_SECONDS"),
+    (serve, "PATIENCE_SECONDS"),
+    (intake, "PATIENCE_SECONDS"),
+    (keyring, "PATIENCE_SECONDS"),
+    (readiness, "PATIENCE_SECONDS"),
+)
+"""Whatever makes a receiver give Redis up."""
 
 FIELDS = {
     "lead": {"cf_pitch": "Pitch", "cf_size": "Size", "cf_segment": "Segment"},
@@ -144,17 +159,55 @@ def paused(server: EmbeddedRedis) -> Iterator[None]:
     if server.process is None:
         raise ValueError("the server does not run")
     os.kill(server.process.pid, signal.SIGSTOP)
+    # a signal is only on its way when `kill` returns
+    os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
     try:
         yield
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
 
 
+@contextlib.contextmanager
+def patience(*, of_redis: bool = True, start_seconds: float = PATIENT_SECONDS) -> Iterator[None]:
+    """Receivers that are built and run meanwhile take no slow moment of the machine for an outage of Redis.
+
+    Args:
+        of_redis: whether they do not; else they have their own patience.
+        start_seconds: how long their start waits for Close's fields.
+    """
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(serve, "START_PATIENCE_SECONDS", start_seconds))
+        for module, name in _PATIENCE if of_redis else ():
+            patches.enter_context(mock.patch.object(module, name, PATIENT_SECONDS))
+        yield
+
+
+def wait_until_written(redis_url: str) -> None:
+    """Wait until what Redis has taken outlives its kill: while it syncs it answers, but writes later."""
+    with redis.Redis.from_url(redis_url) as client:
+        wait_until(lambda: client.info("persistence")["aof_buffer_length"] == 0)
+
+
 class Receiver:
-    """The receiver on a free port of 127.0.0.1, while the `with` block lasts."""
+    """The receiver on a free port of 127.0.0.1, while the `with` block lasts.
+
+    Args:
+        redis_url: its Redis.
+        rules: its rules; `RULES` if None.
+        signature_keys: the setting.
+        patient, start_patience: see `patience`.
+        environ: more settings.
+    """
 
     def __init__(
-        self, redis_url: str, *, rules: RuleBook | None = None, signature_keys: str = KEY, **environ: str
+        self,
+        redis_url: str,
+        *,
+        rules: RuleBook | None = None,
+        signature_keys: str = KEY,
+        patient: bool = True,
+        start_patience: float = PATIENT_SECONDS,
+        **environ: str,
     ) -> None:
         settings = load_settings(
             {
@@ -167,12 +220,16 @@ class Receiver:
         )
         if not isinstance(settings, Settings):
             raise TypeError(settings)
-        self._server = web_server(settings, rules or rulebook())
+        self._settings, self._rules = settings, rules or rulebook()
+        self._patience = contextlib.ExitStack()
+        self._wanted_patience = patience(of_redis=patient, start_seconds=start_patience)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
 
     def __enter__(self) -> Self:
+        self._patience.enter_context(self._wanted_patience)
+        self._server = serve.web_server(self._settings, self._rules)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
         self._thread.start()
         # the listener takes connections already; the first answer comes once the app has started
         if self.get("/livez").status != http.HTTPStatus.OK:
@@ -188,6 +245,7 @@ class Receiver:
         self._server.should_exit = True
         self._thread.join(20)
         self._listener.close()
+        self._patience.close()
         if self._thread.is_alive():
             raise TimeoutError("the receiver does not stop")
 

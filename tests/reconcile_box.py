@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,16 +45,16 @@ class Api(CloseApi):
     """Close's API that remembers what pages it was asked for, and can be tampered with."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(api_key=DEMO_API_KEY, base_url=url, connect_timeout_seconds=2)
+        super().__init__(api_key=DEMO_API_KEY, base_url=url, connect_timeout_seconds=10)
         self.asked: list[dict[str, str]] = []
         self.meanwhile: dict[int, Any] = {}
-        """What to do before the page of that number is asked for, counted from 1."""
+        """What to do, or to await, before the page of that number is asked for, counted from 1."""
 
     async def get_log_page(self, *, filters, **more):
         self.asked.append(dict(filters))
         act = self.meanwhile.get(len(self.asked))
-        if act is not None:
-            act()
+        if act is not None and inspect.isawaitable(acting := act()):
+            await acting
         return await super().get_log_page(filters=filters, **more)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import logging
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import structlog
 from alert_box import PATH, channel
 from click.testing import CliRunner
 from ledger_box import LedgerBox, event, wanted
+from money_box import zone_where_it_is_noon
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waiting import eventually
 
@@ -36,6 +38,7 @@ from workers.log_walk import Pair
 from workers.reconcile_loop import ReconcileLoop
 
 NOW_MS = 1_791_970_212_000
+ZONE = ZoneInfo(zone_where_it_is_noon())
 HALT = Halted(reason="Close refused the API key (401)", by_person=False, since_ms=NOW_MS)
 
 
@@ -269,7 +272,7 @@ def rulebook(*, per_day=3, rule_budget=None, drops=False) -> RuleBook:
 async def look(redis, rules=None) -> Observation:
     box = LedgerBox(redis)
     found = rules or RuleBook()
-    return await Lookout(box.ledger, rulebook=lambda: found, zone=dt.UTC).look()
+    return await Lookout(box.ledger, rulebook=lambda: found, zone=ZONE).look()
 
 
 async def test_an_empty_installation_has_no_worker_and_nothing_else_to_tell(async_redis):
@@ -292,7 +295,7 @@ async def test_all_that_deserves_an_alert_is_seen(async_redis):
     await async_redis.zadd(keys.ATTENTION, {"a": 1, "b": 2})
     rules = rulebook(drops=True)
     now_ms = await box.now_ms()
-    (window,) = windows_of(rules, rules.rules[0], now_ms=now_ms, zone=dt.UTC)
+    (window,) = windows_of(rules, rules.rules[0], now_ms=now_ms, zone=ZONE)
     await async_redis.set(window.key, 3)
 
     seen = await look(async_redis, rules)
@@ -307,7 +310,7 @@ async def test_all_that_deserves_an_alert_is_seen(async_redis):
 
 async def test_a_budget_with_a_credit_left_is_not_used_up(async_redis):
     rules = rulebook()
-    (window,) = windows_of(rules, rules.rules[0], now_ms=await LedgerBox(async_redis).now_ms(), zone=dt.UTC)
+    (window,) = windows_of(rules, rules.rules[0], now_ms=await LedgerBox(async_redis).now_ms(), zone=ZONE)
     await async_redis.set(window.key, 2)
     assert (await look(async_redis, rules)).used_up == ()
 

@@ -353,7 +353,11 @@ async def test_what_redis_did_not_take_is_planned_when_the_backfill_goes_on(clos
 # Going on
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(stops=st.lists(st.integers(0, 6), max_size=6), two_at_once=st.booleans())
 async def test_whoever_is_killed_anywhere_goes_on_there(async_redis, stops, two_at_once, monkeypatch):
     monkeypatch.setattr("workers.backfill_query.PAGE_RECORDS", 20)

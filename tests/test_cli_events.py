@@ -9,13 +9,13 @@ import threading
 
 import pytest
 from receiver_box import KEY, ORGANIZATION, Receiver, captured_log, sample, sample_event, save_schemas, signed
+from reserved_port import reserved_port
 from sandbox_box import chance
 from stack_parts import Processes
 from waiting import wait_until
 
 from service import keys
 from service.cli.post import post
-from service.cli.processes import free_port
 from service.event import Event, parse_event
 from service.samples import SAMPLE_TYPES
 from service.samples import sample_event as made_up
@@ -168,16 +168,17 @@ def test_an_event_of_the_log_is_sent_again(send, close):
 @pytest.fixture
 def listening(tmp_path):
     """`listen` in a process of its own: its address, and what it has printed."""
-    port = free_port()
     processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
 
-    def start(*arguments):
-        processes.start("listen", "listen", "--port", str(port), *arguments)
-        wait_until(lambda: "Listens at" in processes.log("listen") and _answers(port))
-        return f"http://127.0.0.1:{port}/any/path"
+    with reserved_port() as port:
 
-    yield start, lambda: processes.log("listen")
-    processes.close()
+        def start(*arguments):
+            processes.start("listen", "listen", "--port", str(port), *arguments)
+            wait_until(lambda: "Listens at" in processes.log("listen") and _answers(port), seconds=30)
+            return f"http://127.0.0.1:{port}/any/path"
+
+        yield start, lambda: processes.log("listen")
+        processes.close()
 
 
 def _answers(port):

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -316,10 +317,19 @@ async def test_a_call_that_ends_without_a_reply_says_how_and_leaves_a_usable_cli
     assert server.connections == 2
 
 
-async def test_a_reply_that_drips_in_for_longer_than_a_call_may_take_is_given_up(serve, connect):
+async def test_a_reply_that_drips_in_for_longer_than_a_call_may_take_is_given_up(serve, connect, monkeypatch):
+    deadlines = []
+
+    def soon(seconds):
+        deadlines.append(seconds)
+        return asyncio.timeout(1.0)
+
+    # the deadline comes early, so that no pause of this process passes for one of the server's
+    sooner = SimpleNamespace(**{**vars(asyncio), "timeout": soon})
+    monkeypatch.setattr("workers.close_http.asyncio", sooner)
     server = await serve(dripping)
-    # no pause of this process is to pass for one of the server's
-    result = await enrich(connect(server.url, connect_timeout_seconds=1), timeout_seconds=1)
+    result = await enrich(connect(server.url, connect_timeout_seconds=10), timeout_seconds=20)
+    assert deadlines == [30]
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.DEADLINE
     assert isinstance(judge(result, mode=Mode.FILL), Ambiguous)

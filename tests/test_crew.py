@@ -146,7 +146,7 @@ async def live(start):
 def work(start):
     {work}
 
-crew.BEAT_EVERY_SECONDS, crew.STOP_SECONDS, crew.SILENT_SECONDS = 0.05, 1.0, {silent_seconds}
+crew.BEAT_EVERY_SECONDS, crew.STOP_SECONDS, crew.SILENT_SECONDS = 0.05, {stop_seconds}, {silent_seconds}
 render = structlog.processors.JSONRenderer()
 log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), processors=[render])
 with open_port("127.0.0.1", 0) as port:
@@ -156,12 +156,12 @@ LIVE = "asyncio.run(live(start))"
 
 
 @contextlib.contextmanager
-def supervised(tmp_path, work, *, silent_seconds=60):
+def supervised(tmp_path, work, *, silent_seconds=60, stop_seconds=15):
     """A supervisor, and a function that tells what its children have said."""
     script = SCRIPT.replace("{work}", textwrap.indent(work, "    ").strip())
-    script = script.replace("{silent_seconds}", str(silent_seconds)).replace(
-        "{mark!r}", repr(str(tmp_path / "mark"))
-    )
+    script = script.replace("{silent_seconds}", str(silent_seconds))
+    script = script.replace("{stop_seconds}", str(stop_seconds))
+    script = script.replace("{mark!r}", repr(str(tmp_path / "mark")))
     said, told = tmp_path / "said", tmp_path / "told"
     with said.open("wb") as out, told.open("wb") as err:
         process = subprocess.Popen([sys.executable, "-c", script], stdout=out, stderr=err)
@@ -183,7 +183,7 @@ def living(lines):
 
 def test_all_live_hear_of_a_hangup_and_leave_when_the_supervisor_is_told_to_end(tmp_path):
     with supervised(tmp_path, LIVE) as (supervisor, lines, told):
-        wait_until(lambda: len(living(lines)) == 2)
+        wait_until(lambda: len(living(lines)) == 2, seconds=30)
         pids = {pid for pid, _ in lines("lives")}
         assert {stands_in for _, stands_in in lines("lives")} == {"False"}
         supervisor.send_signal(signal.SIGHUP)
@@ -196,7 +196,7 @@ def test_all_live_hear_of_a_hangup_and_leave_when_the_supervisor_is_told_to_end(
 
 def test_when_the_supervisor_is_killed_its_children_leave(tmp_path):
     with supervised(tmp_path, LIVE) as (supervisor, lines, _):
-        wait_until(lambda: len(living(lines)) == 2)
+        wait_until(lambda: len(living(lines)) == 2, seconds=30)
         supervisor.kill()
         wait_until(lambda: len(lines("leaves")) == 2)
         assert living(lines) == []
@@ -229,7 +229,7 @@ while True:
 
 @pytest.mark.slow
 def test_one_that_does_not_end_is_killed_at_the_end(tmp_path):
-    with supervised(tmp_path, DEAF) as (supervisor, lines, told):
+    with supervised(tmp_path, DEAF, stop_seconds=1) as (supervisor, lines, told):
         wait_until(lambda: len(lines("lives")) == 2)
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(20) == 0

@@ -116,7 +116,11 @@ facts_strategy = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(facts=facts_strategy, sizes=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 12)))
 def test_walking_all_pages_gives_every_fact_once(facts, sizes, redis_url, monkeypatch):
     most, at_once, looked_at = sizes

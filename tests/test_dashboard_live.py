@@ -97,6 +97,8 @@ async def test_nobody_looks_once_nobody_listens(live, access, source):
     assert live.listeners == 0
     await asyncio.wait_for(asyncio.shield(live._looking), 5)
     looks = source.looks
+    # the look after this one is not to come before this one is heard of
+    live._every_seconds = 60.0
     again = Listener(live, access)
     assert await again.news() == {"live-a": "1", "live-b": "1"}
     assert source.looks == looks + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -49,6 +50,11 @@ def test_what_is_there_stays_and_nothing_is_printed(secrets) -> None:
     assert [text for text in after.values() if text in printed] == []
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
+
+
 def test_the_redis_of_compose_keeps_everything_and_wants_the_password(secrets, tmp_path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -58,14 +64,15 @@ def test_the_redis_of_compose_keeps_everything_and_wants_the_password(secrets, t
         "/data": data,
     }
     command = [str(ours.get(word, word)) for word in COMPOSE["services"]["redis"]["command"]]
-    socket = tmp_path / "redis.sock"
-    server = subprocess.Popen([*command, "--port", "0", "--unixsocket", socket], stdout=subprocess.DEVNULL)
+    path = tmp_path / "redis.sock"
+    server = subprocess.Popen([*command, "--port", "0", "--unixsocket", path], stdout=subprocess.DEVNULL)
     try:
-        wait_until(socket.exists, seconds=15)
-        with redis.Redis(unix_socket_path=str(socket)) as nobody, pytest.raises(redis.AuthenticationError):
+        # the file is there a moment before anybody listens
+        wait_until(lambda: listens(path), seconds=15)
+        with redis.Redis(unix_socket_path=str(path)) as nobody, pytest.raises(redis.AuthenticationError):
             nobody.ping()
         password = (secrets / "redis_url").read_text().split(":")[2].partition("@")[0]
-        with redis.Redis(unix_socket_path=str(socket), password=password, decode_responses=True) as client:
+        with redis.Redis(unix_socket_path=str(path), password=password, decode_responses=True) as client:
             found = {
                 name: client.config_get(name)[name]
                 for name in ("appendonly", "appendfsync", "maxmemory-policy")

@@ -8,7 +8,7 @@ import pytest
 from stack import lively_world, running
 
 from service import jobs, keys
-from service.enrichment import State
+from service.enrichment import ACTIVE_STATES, State
 from service.rules import ObjectType, in_sample
 
 BURST = 200
@@ -131,6 +131,8 @@ def test_a_record_deleted_meanwhile_is_gone(settling):
 
 
 def test_the_enrichments_of_a_record_share_one_read(settling):
+    # what other tests have begun is over
+    settling.wait(lambda: not any(state in settling.counts() for state in ACTIVE_STATES))
     before = settling.world.tally.requests
     lead = settling.add_lead()
     settling.ended(lead["id"], "Industry", "Employees", "Pitch")

@@ -173,7 +173,7 @@ def test_fields_are_picked_with_arrow_keys_and_space(close, tmp_path):
         shown = _read_until(ours, b"shall be filled?")
         os.write(ours, b" \x1b[B\x1b[B \r")
         shown += _read_until(ours, b"close-enrich up")
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()
@@ -182,7 +182,7 @@ def test_fields_are_picked_with_arrow_keys_and_space(close, tmp_path):
     assert len(loaded.rulebook.rules) == 2
 
 
-def _read_until(descriptor, wanted, *, seconds=20.0):
+def _read_until(descriptor, wanted, *, seconds=30.0):
     """What a terminal shows, up to some words."""
     shown, deadline = b"", time.monotonic() + seconds
     while wanted not in shown:

@@ -40,6 +40,12 @@ def log():
     return structlog.testing.CapturingLogger()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    # no slow moment of the machine is to pass for an outage of Redis
+    monkeypatch.setattr(keyrings, "PATIENCE_SECONDS", 15.0)
+
+
 @pytest.fixture
 def keyring(async_redis, clock, log):
     return Keyring(async_redis, fixed=(FIXED,), clock=clock, log=log)

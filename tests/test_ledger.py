@@ -169,7 +169,7 @@ async def test_a_parked_group_says_for_how_long(box):
     await box.ledger.brakes.park("enrich", seconds=30)
     permission = await permit(box, claim)
     assert permission.verdict == "parked"
-    assert 29 < permission.wait_seconds <= 30
+    assert 30 - SLACK_MS / 1000 < permission.wait_seconds <= 30
     assert (await box.entry(claim.entry.id)).attempts == 0
     await box.redis.delete(keys.park("enrich"))
     assert (await permit(box, claim)).verdict == "go"
@@ -198,7 +198,7 @@ async def test_a_trial_keeps_to_close_s_pace(box):
 async def test_the_longer_parking_stays(box, first, second, left):
     await box.ledger.brakes.park("enrich", seconds=first)
     await box.ledger.brakes.park("enrich", seconds=second)
-    assert left - 1 < await box.redis.pttl(keys.park("enrich")) / 1000 <= left
+    assert left - SLACK_MS / 1000 < await box.redis.pttl(keys.park("enrich")) / 1000 <= left
 
 
 async def test_a_parking_of_no_time_still_ends(box):

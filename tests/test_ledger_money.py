@@ -278,7 +278,7 @@ async def test_a_field_that_keeps_timing_out_is_left_alone_and_says_so(breaking)
         await time_out(breaking, number)
     mine, answer = await ask_for_field(breaking, 20)
     assert answer.verdict == "broken"
-    assert 59 < answer.wait_seconds <= 60
+    assert 60 - SLACK_MS / 1000 < answer.wait_seconds <= 60
     assert (await breaking.entry(mine.entry.id)).attempts == 0
     (found,) = await breaking.ledger.brakes.open_breakers()
     assert (found.field_id, found.field_name, found.rule, found.timeouts) == (
@@ -305,7 +305,7 @@ async def test_calls_that_were_under_way_when_the_pause_began_do_not_make_it_lon
     assert (await permit(breaking, late)).verdict == "go"
     await breaking.postpone(late, ambiguous=True, timed_out=True)
     (found,) = await breaking.ledger.brakes.open_breakers()
-    assert 119_000 < found.until_ms - await breaking.now_ms() <= 120_000, "it was the trial"
+    assert 120_000 - SLACK_MS < found.until_ms - await breaking.now_ms() <= 120_000, "it was the trial"
 
 
 async def test_other_fields_go_on(breaking):
@@ -324,7 +324,8 @@ async def test_one_call_at_a_time_tries_a_field_whose_pause_is_over(breaking):
     answers = await asyncio.gather(*(permit(breaking, one, trial_seconds=30) for one in waiting))
     verdicts = [one.verdict for one in answers]
     assert sorted(verdicts) == ["broken"] * 4 + ["go"]
-    assert all(29 < one.wait_seconds <= 30 for one in answers if one.verdict == "broken")
+    waits = [one.wait_seconds for one in answers if one.verdict == "broken"]
+    assert all(30 - SLACK_MS / 1000 < one <= 30 for one in waits)
     trial = waiting[verdicts.index("go")]
     assert (await permit(breaking, trial, trial_seconds=30)).verdict == "go", "the same question once more"
 
@@ -341,13 +342,13 @@ async def test_a_trial_nobody_came_back_from_is_followed_by_another(breaking):
 async def test_the_pause_doubles_up_to_the_longest(breaking):
     for number in range(POLICY.most_timeouts - 1):
         await time_out(breaking, number)
-    pauses = []
-    for number in range(10, 15):
+    for number, pause_ms in enumerate([60_000, 120_000, 200_000, 200_000, 200_000], start=10):
+        before = await breaking.now_ms()
         await time_out(breaking, number)
+        after = await breaking.now_ms()
         (found,) = await breaking.ledger.brakes.open_breakers()
-        pauses.append(round((found.until_ms - await breaking.now_ms()) / 1000))
+        assert before + pause_ms <= found.until_ms <= after + pause_ms
         await let_pause_end(breaking)
-    assert pauses == [60, 120, 200, 200, 200]
 
 
 @pytest.mark.parametrize("state", [State.FILLED, State.EMPTY, State.GONE, State.REJECTED])

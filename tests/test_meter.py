@@ -8,6 +8,7 @@ import sys
 import pytest
 import redis.asyncio
 import structlog
+from receiver_box import wait_until_written
 from redis.exceptions import ConnectionError as RedisConnectionError
 from waiting import eventually
 
@@ -167,6 +168,7 @@ async def test_while_redis_is_away_counts_are_kept(tmp_path, clock):
         one = make(connection, clock)
         one.count(EVENTS, result="accepted")
         await one.flush()
+        await asyncio.to_thread(wait_until_written, server.url)
         server.kill()
         for _ in range(3):
             one.count(EVENTS, result="accepted")
@@ -192,7 +194,7 @@ async def test_a_meter_runs_until_cancelled_and_flushes_once_more(async_redis, c
     monkeypatch.setattr(meter, "FLUSH_EVERY_SECONDS", 60)
     await asyncio.sleep(0.05)
     one.count(EVENTS, result="accepted")
-    await cancel_all([running], again_seconds=2)
+    await cancel_all([running], again_seconds=20)
     assert await counted(async_redis) == {accepted(): 2}
     assert await async_redis.hlen(keys.METRICS_NOW) == 0
     assert not [key async for key in async_redis.scan_iter("enrich:metrics:mark:*")]
@@ -212,7 +214,7 @@ async def test_trouble_is_told_once_and_nothing_ends_the_counting(async_redis, c
     one.count(EVENTS, result="accepted")
     running = asyncio.create_task(one.run())
     await eventually(lambda: async_redis.hlen(keys.METRICS))
-    await cancel_all([running], again_seconds=2)
+    await cancel_all([running], again_seconds=20)
     assert [call.method_name for call in one._log.calls] == ["exception", "warning"]
     assert await counted(async_redis) == {accepted(): 1}
 

@@ -52,8 +52,9 @@ def store(redis_server):
 
 
 def kept(store) -> set[bytes]:
-    """What Redis has, without the counts that every receiver adds up in its own time."""
-    return {key for key in store.scan_iter() if not key.startswith(keys.METRICS.encode())}
+    """What Redis has, without what every receiver counts and alerts of in its own time."""
+    of_itself = (keys.METRICS, keys.minute(0).removesuffix("0"), keys.ALERTER, keys.ALERTS)
+    return {key for key in store.scan_iter() if not key.startswith(tuple(map(str.encode, of_itself)))}
 
 
 def manifest_headers(name: str) -> dict[str, str]:

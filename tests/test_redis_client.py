@@ -13,9 +13,9 @@ import pytest
 import redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from reserved_port import reserved_port
 from waiting import wait_until
 
-from service.cli.processes import free_port
 from service.redis_client import blocking_redis_client, redis_client
 from service.redis_connections import NotNowError, trouble
 
@@ -42,31 +42,31 @@ def tls(tmp_path_factory):
     (directory / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     for line in OPENSSL.strip().splitlines():
         subprocess.run(["openssl", *line.split()], cwd=directory, check=True, capture_output=True)
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            "redis-server",
-            *("--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""),
-            *(
-                "--tls-cert-file",
-                "server.pem",
-                "--tls-key-file",
-                "server.key",
-                "--tls-ca-cert-file",
-                "ca.pem",
-            ),
-            *("--tls-auth-clients", "no"),
-        ],
-        cwd=directory,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_until(lambda: listens(port))
-        yield directory, port
-    finally:
-        process.kill()
-        process.wait(10)
+    with reserved_port() as port:
+        process = subprocess.Popen(
+            [
+                "redis-server",
+                *("--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""),
+                *(
+                    "--tls-cert-file",
+                    "server.pem",
+                    "--tls-key-file",
+                    "server.key",
+                    "--tls-ca-cert-file",
+                    "ca.pem",
+                ),
+                *("--tls-auth-clients", "no"),
+            ],
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until(lambda: listens(port))
+            yield directory, port
+        finally:
+            process.kill()
+            process.wait(10)
 
 
 def listens(port):
@@ -147,7 +147,8 @@ def redis_tcp_port():
                 except OSError:
                     return
                 with connection:
-                    connection.recv(1024)
+                    # all of it: what is left unread would end the connection before the answer is read
+                    connection.recv(65536)
                     connection.sendall(b"-ERR Protocol error: too big inline request\r\n")
 
         threading.Thread(target=answer, daemon=True).start()

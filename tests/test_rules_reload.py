@@ -178,7 +178,8 @@ async def box_told(box, level):
     return box.told(level)
 
 
-async def test_it_looks_at_once_when_told_to(box):
+async def test_it_looks_at_once_when_told_to(box, monkeypatch):
+    monkeypatch.setattr("service.rules_reload.LOOK_EVERY_SECONDS", 600.0)
     task = asyncio.create_task(box.reload.run())
     await eventually(lambda: seen(box))
     box.path.write_text(MORE)
@@ -234,7 +235,7 @@ def test_hangup_reloads_and_the_end_of_the_terminal_stops(tmp_path):
     ) as process:
         os.close(theirs)
         try:
-            wait_until(lambda: told.read_text() == "started ")
+            wait_until(lambda: told.read_text() == "started ", seconds=30)
             process.send_signal(signal.SIGHUP)
             wait_until(lambda: told.read_text() == "started reloaded ")
             os.close(ours)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sandbox_box import make_world, running
@@ -216,7 +217,19 @@ async def test_without_the_permission_the_answer_is_403():
         assert (await box.enrich(lead["id"])).status_code == 403
 
 
-async def test_a_record_deleted_meanwhile_is_a_404_and_costs_nothing():
+@pytest.fixture
+def held_up(monkeypatch):
+    """Calls of the sandbox take until this is set, however long that is."""
+    goes_on = asyncio.Event()
+
+    async def sleep(_seconds):
+        await goes_on.wait()
+
+    monkeypatch.setattr("service.sandbox.app.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    return goes_on
+
+
+async def test_a_record_deleted_meanwhile_is_a_404_and_costs_nothing(held_up):
     async with running() as box:
         box.world.faults.add(FaultRule(kind="slow:0.02", group="POST enrich_field"))
         lead = await box.lead()
@@ -225,17 +238,19 @@ async def test_a_record_deleted_meanwhile_is_a_404_and_costs_nothing():
             call = group.create_task(box.enrich(lead["id"]))
             await box.until(lambda: world.calls.open == 1)
             await box.api.delete(f"lead/{lead['id']}/")
+            held_up.set()
         assert call.result().status_code == 404
         assert world.credits == 100_000
 
 
-async def test_a_record_deleted_while_the_ai_runs_gives_its_credit_back():
+async def test_a_record_deleted_while_the_ai_runs_gives_its_credit_back(held_up):
     async with running(latency_min_seconds=0.05, latency_max_seconds=0.05) as box:
         world, lead = box.world, await box.lead()
         async with asyncio.TaskGroup() as group:
             call = group.create_task(box.enrich(lead["id"]))
             await box.until(lambda: world.credits < 100_000)
             await box.api.delete(f"lead/{lead['id']}/")
+            held_up.set()
         assert call.result().status_code == 404
         assert (world.credits, world.calls.ran) == (100_000, 0)
 

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from receiver_box import KEY, RULES
+from reserved_port import reserved_port
 from waiting import wait_until
 
 COMMAND = [sys.executable, "-c", "from service.cli.main import main; main()", "web"]
@@ -40,7 +41,7 @@ def is_alive(port):
     try:
         connection.request("GET", "/livez")
         return connection.getresponse().status == 200
-    except ConnectionRefusedError:
+    except OSError:
         return False
     finally:
         connection.close()
@@ -48,9 +49,7 @@ def is_alive(port):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_in_good_order_when_told_to(tmp_path, how):
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    with web(tmp_path, port) as process:
+    with reserved_port() as port, web(tmp_path, port) as process:
         wait_until(lambda: is_alive(port), seconds=30)
         process.send_signal(how)
         _, told = process.communicate(timeout=20)

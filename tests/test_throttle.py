@@ -24,6 +24,8 @@ LIMITER = keys.limiter("0123456789ab", "enrich")
 PARK = keys.park("enrich")
 CATCH_UP_MS = 40
 """Who asks late may catch up this much, see throttle.lua."""
+FAR_OFF_MS = 4_102_444_800_000
+"""A moment that no test comes to, however slow the machine is."""
 
 
 class Answer(NamedTuple):
@@ -50,8 +52,11 @@ async def ask(redis, *, live=0, bulk=0, calls_per_second="", in_flight="", kept_
     return Answer(*await script(keys=limiter_keys, args=wish))
 
 
-async def learned(redis, *, rate, limit, remaining=None):
-    """Leave the limiter as learn.lua does after a reply to the latest call."""
+async def learned(redis, *, rate, limit, remaining=None, just_now=False):
+    """Leave the limiter as learn.lua does after a reply to the latest call.
+
+    With `just_now` no token comes back meanwhile, however long the machine takes.
+    """
     seconds, microseconds = await redis.time()
     await redis.hset(
         LIMITER,
@@ -61,7 +66,7 @@ async def learned(redis, *, rate, limit, remaining=None):
             # about the reserve that is kept, so that calls go at the rate
             "remaining": round(limit * 0.15) if remaining is None else remaining,
             "at_seq": int(await redis.hget(LIMITER, "seq") or 0),
-            "at_ms": seconds * 1000 + microseconds // 1000,
+            "at_ms": FAR_OFF_MS if just_now else seconds * 1000 + microseconds // 1000,
         },
     )
 
@@ -98,6 +103,7 @@ async def test_before_anything_is_known_calls_leave_one_by_one_and_slowly(async_
 
 async def test_a_wait_set_before_the_first_reply_is_cut_short_by_it(async_redis):
     await ask(async_redis, live=1)
+    await async_redis.hset(LIMITER, "next_ms", FAR_OFF_MS)
     assert (await ask(async_redis, live=1)).live == 0
     await learned(async_redis, rate=1000, limit=1000)
     answer = await ask(async_redis, live=1)
@@ -105,7 +111,7 @@ async def test_a_wait_set_before_the_first_reply_is_cut_short_by_it(async_redis)
 
 
 async def test_calls_are_spread_at_the_learned_rate(async_redis):
-    await learned(async_redis, rate=100, limit=20)
+    await learned(async_redis, rate=100, limit=20, just_now=True)
     given = await permits(throttle(async_redis), each=20)
     assert given[-1].at_ms - given[0].at_ms >= 19 * 10 - CATCH_UP_MS - 10
     assert [permit.seq for permit in given] == list(range(1, 21))
@@ -119,7 +125,7 @@ async def test_tokens_that_were_saved_up_are_used_gently(async_redis):
 
 
 async def test_where_tokens_are_missing_calls_go_slower_than_the_rate(async_redis):
-    await learned(async_redis, rate=10, limit=100, remaining=0)
+    await learned(async_redis, rate=10, limit=100, remaining=0, just_now=True)
     assert (await ask(async_redis, live=5)).wait_us > 120_000
 
 
@@ -159,6 +165,7 @@ async def test_bulk_calls_of_one_process_wait_while_live_ones_of_another_do(asyn
     await learned(async_redis, rate=1, limit=10)
     assert (await ask(async_redis, live=5)).live < 5
     await async_redis.hset(LIMITER, "next_ms", 0)  # the next call could go
+    await async_redis.hincrbyfloat(LIMITER, "live_until_ms", 600_000)  # and no time has passed
     answer = await ask(async_redis, bulk=3)
     assert (answer.bulk, answer.wait_us > 0) == (0, True)
     assert (await ask(async_redis, live=3, bulk=3)).live >= 1
@@ -201,8 +208,9 @@ async def test_bulk_calls_do_not_wait_for_live_ones_of_a_process_that_died(async
 
 async def test_a_parked_group_waits_until_the_parking_ends(async_redis):
     await learned(async_redis, rate=100, limit=20)
-    await async_redis.set(PARK, "1", px=150)
+    # looked at first: a moment between the two only makes the parking end later
     seconds, microseconds = await async_redis.time()
+    await async_redis.set(PARK, "1", px=150)
     permit = await throttle(async_redis).permit()
     assert permit.at_ms >= seconds * 1000 + microseconds / 1000 + 145
 
@@ -318,13 +326,16 @@ async def test_without_a_ceiling_nothing_is_written_about_unused_permits(async_r
 # Giving up, and trouble
 
 
-async def test_who_is_cancelled_is_forgotten_and_holds_nobody_up(async_redis):
-    await async_redis.set(PARK, "1", px=100)
+async def test_who_is_cancelled_is_forgotten_and_holds_nobody_up(async_redis, monkeypatch):
+    monkeypatch.setattr(workers.throttle, "LONGEST_NAP_SECONDS", 0.01)
+    await async_redis.set(PARK, "1", ex=600)
     one = throttle(async_redis)
     tasks = [asyncio.create_task(one.permit(bulk=bulk)) for bulk in (False, True, False)]
     await eventually(lambda: async_redis.hexists(LIMITER, "epoch"))
     tasks[0].cancel()
     tasks[1].cancel()
+    await asyncio.gather(*tasks[:2], return_exceptions=True)
+    await async_redis.delete(PARK)
     assert (await tasks[2]).seq == 1
     assert one.waiting == 0
 
@@ -486,6 +497,8 @@ async def test_a_reply_that_names_no_limit_still_sets_the_pace(async_redis, limi
 async def test_a_redis_that_lost_everything_is_learned_for_anew(async_redis):
     one = throttle(async_redis)
     await learned(async_redis, rate=1000, limit=2000)
+    # an epoch is named by its first millisecond, and all this may fit into one
+    await async_redis.hset(LIMITER, "epoch", 1)
     before = (await permits(one, each=5))[-1]
     await one.heard(before, RateLimit(limit=2000, remaining=1995, reset_seconds=0.005))
     await async_redis.flushall()

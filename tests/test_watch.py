@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from zoneinfo import ZoneInfo
 
 import pytest
+from money_box import zone_where_it_is_noon
 
 from service.cli.watch import Rates, Sample, rates_of
 from service.enrichment import State
+from service.ledger import Ledger
+
+ZONE = zone_where_it_is_noon()
 
 
 def sample(at_seconds, planned=0, ended=0, paid=0):
@@ -34,6 +39,7 @@ def found(ask):
     """A value found, and one that waits."""
 
     async def make(box):
+        box.ledger = Ledger(box.redis, zone=ZoneInfo(ZONE))
         entry = await box.plan(object_id="lead_1234567890123456")
         await box.settle(await box.calling(entry.id), State.FILLED, value="Log\x1bistics")
         await box.plan(object_id="lead_2")
@@ -43,7 +49,7 @@ def found(ask):
 
 @pytest.mark.usefixtures("found")
 def test_one_look_shows_states_queues_credits_and_the_newest_results(cli):
-    result = cli("watch", "--once")
+    result = cli("watch", "--once", BUDGET_TIMEZONE=ZONE)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "0 workers   0 calls in flight   1 credits today   1 values found today"
@@ -54,7 +60,7 @@ def test_one_look_shows_states_queues_credits_and_the_newest_results(cli):
 
 @pytest.mark.usefixtures("found")
 def test_a_look_as_json_has_all_that_is_shown(cli):
-    found = json.loads(cli("watch", "--json").stdout)
+    found = json.loads(cli("watch", "--json", BUDGET_TIMEZONE=ZONE).stdout)
     assert found["newest"][0]["state"] == "planned"
     assert {one["value"] for one in found["newest"]} == {"Log\x1bistics", None}
     assert found["today"]["paid"] == 1

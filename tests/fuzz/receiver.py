@@ -24,6 +24,7 @@ from receiver_box import (
     TIMESTAMP,
     Receiver,
     captured_log,
+    patience,
     rulebook,
     save_schemas,
 )
@@ -256,9 +257,10 @@ async def receiver_app(redis_url: str) -> Any:
     settings = load_settings(environ, needs=("REDIS_URL", "CLOSE_SIGNATURE_KEYS"))
     if not isinstance(settings, Settings):
         raise TypeError(settings)
-    app = build_app(settings, rulebook(RULES))
-    async with app.router.lifespan_context(app):
-        yield app
+    with patience():
+        app = build_app(settings, rulebook(RULES))
+        async with app.router.lifespan_context(app):
+            yield app
 
 
 async def ask(app: Starlette, delivery: Delivery) -> tuple[int, dict[str, Any]]:
