@@ -137,14 +137,16 @@ class Accepter:
                 step.note({"event.id": event.id, "event.enrichments": len(enrichments)})
             ids = [
                 entry_id(
-                    organization_id=event.organization_id, object_id=item.object_id, field_id=item.field_id
+                    organization_id=event.organization_id,
+                    object_id=item.object_id,
+                    field_id=item.target.field_id,
                 )
                 for item in enrichments
             ]
             claim = self._claims.claim(event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context)
             letters = await self._share_a_trip(claim)
         accepted = [
-            Accepted(rule=item.rule, enrichment=one, result=RESULTS[letter])
+            Accepted(rule=item.target.rule, enrichment=one, result=RESULTS[letter])
             for one, item, letter in zip(ids, enrichments, letters, strict=True)
         ]
         if self._meter is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from service import cel_text
 from service.condition import ConditionProblem, custom_fields_read
 from service.condition_check import check_condition
 from service.problem import Level, nearest_names, shown
 from service.record_names import ATTRIBUTES
-from service.rules import Action
+from service.rules import Action, Mode, ObjectType, Priority
 from service.rules_check import shadows
 from service.schema import ENRICHABLE_TYPES, AmbiguousField, CustomField, UnknownField
 
@@ -18,12 +20,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from service.event import Event
-    from service.rules import ObjectType, Rule, RuleBook, Trigger
+    from service.rules import Rule, RuleBook, Trigger
     from service.schema import Schema
 
 _CUSTOM = "custom."
 SCHEMA_NOT_LOADED = "schema not loaded"
 """The problem of a rule whose object's custom fields are not known yet: it may still bind later."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """What all enrichments of a rule have in common.
+
+    Attributes:
+        rule: name of the rule.
+        object_type: lead or contact.
+        field_id: the custom field.
+        field_name: its name in Close.
+        mode: what becomes of the value.
+        settle_seconds: how long to wait before the record is looked at.
+        priority: place in the queues.
+    """
+
+    rule: str
+    object_type: ObjectType
+    field_id: str
+    field_name: str
+    mode: Mode
+    settle_seconds: float
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +60,26 @@ class BoundRule:
         field_name: that field's name in Close.
         triggers: its events, with the fields of `updated` as `changed_fields` names them: an attribute as it
             is, a custom field as `custom.<id>`.
+        target: what its enrichments have in common; made once, as each event asks for it.
     """
 
     rule: Rule
     field_id: str
     field_name: str
     triggers: tuple[Trigger, ...]
+    target: Target = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        target = Target(
+            rule=self.rule.name,
+            object_type=self.rule.object_type,
+            field_id=self.field_id,
+            field_name=self.field_name,
+            mode=self.rule.mode,
+            settle_seconds=self.rule.settle_seconds,
+            priority=self.rule.priority,
+        )
+        object.__setattr__(self, "target", target)
 
     def triggered_by(self, event: Event) -> bool:
         """Whether the event is one of the rule's; the condition is not judged here."""

@@ -17,6 +17,7 @@ from service.rules import Action, Priority
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.binding import Target
     from service.event import Event
     from service.planning import PlannedEnrichment
     from service.rules import Burst
@@ -52,7 +53,7 @@ class Claims:
     """Makes claims, and numbers kinds for one process."""
 
     def __init__(self) -> None:
-        self._kinds: dict[Kind, int] = {}
+        self._kinds: dict[tuple[Target, bool], tuple[int, Kind]] = {}
         self._numbers = itertools.count(1)
 
     def claim(
@@ -78,9 +79,7 @@ class Claims:
         kinds: dict[int, Kind] = {}
         items = []
         for one, job_id, item in zip(ids, new_job_ids(ids, version=ENTRY_VERSION), enrichments, strict=True):
-            kind = _kind(item, bulk=bulk)
-            number = self._number(kind)
-            kinds[number] = kind
+            number, kinds[number] = self._numbered(item.target, bulk=bulk)
             items.append((number, one, job_id, item.object_id, item.lead_id or "", item.judged, item.reopens))
         most, within_ms = (-1, 0) if burst is None else (burst.most, round(burst.within_seconds * 1000))
         message = msgspec.msgpack.encode(
@@ -99,24 +98,24 @@ class Claims:
         )
         return Claim(message, kinds, len(items))
 
-    def _number(self, kind: Kind) -> int:
-        """The number by which this process calls a kind; none is given twice."""
-        number = self._kinds.get(kind)
-        if number is None:
+    def _numbered(self, target: Target, *, bulk: bool) -> tuple[int, Kind]:
+        """A kind, and the number by which this process calls it; none is given twice."""
+        known = self._kinds.get((target, bulk))
+        if known is None:
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds.clear()
-            number = self._kinds[kind] = next(self._numbers)
-        return number
+            known = self._kinds[target, bulk] = next(self._numbers), _kind(target, bulk=bulk)
+        return known
 
 
-def _kind(item: PlannedEnrichment, *, bulk: bool) -> Kind:
+def _kind(target: Target, *, bulk: bool) -> Kind:
     return (
-        item.rule,
-        item.object_type,
-        item.field_id,
-        item.field_name,
-        item.mode,
-        round(item.settle_seconds * 1000),
-        bulk or item.priority is Priority.LOW,
-        item.priority is Priority.HIGH,
+        target.rule,
+        target.object_type,
+        target.field_id,
+        target.field_name,
+        target.mode,
+        round(target.settle_seconds * 1000),
+        bulk or target.priority is Priority.LOW,
+        target.priority is Priority.HIGH,
     )

@@ -153,7 +153,7 @@ class _Asked:
 
     def _by_ledger(self, verdict: Verdict) -> Verdict:
         """The verdict where the ledger has the field already: what accept.lua would answer."""
-        entry = None if verdict.enrichment is None else self.entries.get(verdict.enrichment.field_id)
+        entry = None if verdict.enrichment is None else self.entries.get(verdict.enrichment.target.field_id)
         if verdict.enrichment is None or entry is None:
             return verdict
         newer = verdict.enrichment.reopens and not self.planned_before

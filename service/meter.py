@@ -13,7 +13,8 @@ import contextlib
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from redis.exceptions import RedisError
@@ -42,7 +43,13 @@ MOST_MINUTES_KEPT = 120
 STALE_SECONDS = 15.0
 """What a process told of itself longer ago is not believed."""
 
-_Key = tuple[Family, tuple[str, ...], str]
+_Key: TypeAlias = tuple[Family, tuple[str, ...], str]
+
+
+@lru_cache(maxsize=2000)
+def _words(family: Family, **labels: str) -> tuple[str, ...]:
+    """As `Family.words`; remembered, as the same are counted again and again."""
+    return family.words(labels)
 
 
 class Now(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,18 +112,17 @@ class Meter:
         self._seq = 0
         self._flushing = asyncio.Lock()
 
-    def count(self, family: Family, amount: int = 1, **labels: str) -> None:
-        """Add to a counter.
+    def count(self, family: Family, **labels: str) -> None:
+        """Add one to a counter.
 
         Args:
             family: which one.
-            amount: how much.
             labels: a word for each of its labels.
 
         Raises:
             KeyError: a label is missing.
         """
-        self._counts[family, family.words(labels), ""] += amount
+        self._counts[family, _words(family, **labels), ""] += 1
 
     def observe(self, family: Family, seconds: float, **labels: str) -> None:
         """Add an observation to a histogram.
@@ -130,8 +136,8 @@ class Meter:
             KeyError: a label is missing.
         """
         seconds = max(0.0, seconds)
-        words = family.words(labels)
-        self._counts[family, words, str(family.bucket(seconds))] += 1
+        words = _words(family, **labels)
+        self._counts[family, words, family.bucket(seconds)] += 1
         self._counts[family, words, SUM] += round(seconds * 1e6)
 
     async def flush(self) -> None:

@@ -27,6 +27,9 @@ OTHER = "other"
 
 MOST_RULES = 200
 
+_NUMBERS = tuple(map(str, range(100)))
+"""More than any histogram has buckets."""
+
 SUM = "sum"
 """The part of a histogram's series that adds up what was observed, in microseconds."""
 
@@ -83,9 +86,9 @@ class Family:
             ]
         )
 
-    def bucket(self, seconds: float) -> int:
-        """The number of the bucket that an observation falls into; the last one is infinity's."""
-        return bisect_left(self.buckets, seconds)
+    def bucket(self, seconds: float) -> str:
+        """The part that an observation falls into: its bucket's number; the last one is infinity's."""
+        return _NUMBERS[bisect_left(self.buckets, seconds)]
 
     def has_part(self, part: str) -> bool:
         """Whether a series of this family may have such a part, see `Series`."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from service.evidence import Evidence, event_view, record_view
-from service.rules import Action, Mode, ObjectType, Priority, Rule, in_sample
+from service.rules import Action, ObjectType, Rule, in_sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from service.binding import Bindings, BoundRule
+    from service.binding import Bindings, BoundRule, Target
     from service.event import Event
     from service.schema import Schema
 
@@ -42,29 +42,17 @@ class PlannedEnrichment(msgspec.Struct, frozen=True, kw_only=True):
     """One field to enrich.
 
     Attributes:
-        rule: name of the rule that wants it.
-        object_type: lead or contact.
+        target: the field, and what its rule says of it.
         object_id: the record.
         lead_id: the lead the record belongs to, or None.
-        field_id: the custom field.
-        field_name: its name in Close.
-        mode: what becomes of the value.
-        settle_seconds: how long to wait before the record is looked at.
-        priority: place in the queues.
         judged: the rule's condition is met, or it has none. If False, it is to be judged on a fresh read.
         reopens: a finished enrichment of this field may start again: the record has changed since. A
             `created` event happens once, so one that comes again is a repetition, whatever the mode.
     """
 
-    rule: str
-    object_type: ObjectType
+    target: Target
     object_id: str
     lead_id: str | None
-    field_id: str
-    field_name: str
-    mode: Mode
-    settle_seconds: float
-    priority: Priority
     judged: bool
     reopens: bool
 
@@ -183,15 +171,9 @@ def _refusal(
 def _planned(one: BoundRule, event: Event, *, evidence: Evidence | None) -> PlannedEnrichment:
     rule = one.rule
     return PlannedEnrichment(
-        rule=rule.name,
-        object_type=rule.object_type,
+        target=one.target,
         object_id=event.object_id,
         lead_id=event.lead_id,
-        field_id=one.field_id,
-        field_name=one.field_name,
-        mode=rule.mode,
-        settle_seconds=rule.settle_seconds,
-        priority=rule.priority,
         judged=rule.when is None or (evidence is not None and _judged_here(rule)),
         reopens=event.action != Action.CREATED,
     )

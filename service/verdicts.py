@@ -170,7 +170,7 @@ class _Asked:
         self._sight = sight
         plan = Plan() if isinstance(planned, Ignored) else planned
         self._ignored = planned if isinstance(planned, Ignored) else None
-        self._enrichments = {one.rule: one for one in plan.enrichments}
+        self._enrichments = {one.target.rule: one for one in plan.enrichments}
         self._skipped = {one.rule: one.reason for one in plan.skipped}
         self._bound = {one.rule.name: one for one in knowledge.bindings.bound}
         self._unbound = {one.rule.name: one.problem for one in knowledge.bindings.unbound}
@@ -184,7 +184,7 @@ class _Asked:
         enrichment = self._enrichments.get(rule.name)
         if enrichment is not None:
             outcome, reason = self._before_the_call(rule, enrichment)
-            self._taken.add(enrichment.field_id)
+            self._taken.add(enrichment.target.field_id)
         elif rule.name in self._skipped:
             outcome, reason = self._refusal(rule, bound), self._skipped[rule.name]
         else:
@@ -236,6 +236,6 @@ class _Asked:
             )
             if not verdict.met:
                 return Outcome.UNMET, verdict.reason
-        if rule.mode is Mode.FILL and record is not None and f"custom.{enrichment.field_id}" in record:
+        if rule.mode is Mode.FILL and record is not None and f"custom.{enrichment.target.field_id}" in record:
             return Outcome.FILLED, "the field already has a value"
         return Outcome.CALL, "every record is wanted" if rule.when is None else "the condition is met"

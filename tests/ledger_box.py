@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from service import jobs, keys
 from service.accept import Accepted, Accepter
+from service.binding import Target
 from service.enrichment import Entry, State, entry_id
 from service.event import Event
 from service.ledger import Claim, Ledger
@@ -55,15 +56,17 @@ def wanted(
     judged: bool = True,
 ) -> PlannedEnrichment:
     return PlannedEnrichment(
-        rule=rule,
-        object_type=ObjectType.LEAD,
+        target=Target(
+            rule=rule,
+            object_type=ObjectType.LEAD,
+            field_id=field_id,
+            field_name="Industry",
+            mode=mode,
+            settle_seconds=settle_seconds,
+            priority=priority,
+        ),
         object_id=object_id,
         lead_id=object_id,
-        field_id=field_id,
-        field_name="Industry",
-        mode=mode,
-        settle_seconds=settle_seconds,
-        priority=priority,
         judged=judged,
         reopens=reopens,
     )

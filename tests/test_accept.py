@@ -23,6 +23,7 @@ from service.accept import (
     Accepter,
     StoreUnavailableError,
 )
+from service.binding import Target
 from service.embedded_redis import EmbeddedRedis, server_binary
 from service.enrichment import ENTRY_VERSION, FINAL_STATES, RETENTION_SECONDS, SETTLES, State
 from service.planning import PlannedEnrichment
@@ -88,15 +89,17 @@ async def test_an_entry_says_what_planned_it_and_when(box):
 async def test_an_entry_says_what_is_unusual_about_it_until_it_is_planned_anew(box):
     await box.accept(event())
     unusual = PlannedEnrichment(
-        rule="Seniority",
-        object_type=ObjectType.CONTACT,
+        target=Target(
+            rule="Seniority",
+            object_type=ObjectType.CONTACT,
+            field_id="cf_seniority",
+            field_name="Seniority level",
+            mode=Mode.OVERWRITE,
+            settle_seconds=60.0,
+            priority=Priority.LOW,
+        ),
         object_id="cont_1",
         lead_id=LEAD,
-        field_id="cf_seniority",
-        field_name="Seniority level",
-        mode=Mode.OVERWRITE,
-        settle_seconds=60.0,
-        priority=Priority.LOW,
         judged=True,
         reopens=True,
     )
@@ -118,9 +121,8 @@ async def test_an_entry_says_what_is_unusual_about_it_until_it_is_planned_anew(b
     assert claim.entry == replace(entry, fence=claim.fence, holder=claim.entry.holder)
     await box.settle(claim, State.HELD, reason="nobody knows")
 
-    usual = structs.replace(
-        unusual, mode=Mode.FILL, settle_seconds=0.0, priority=Priority.NORMAL, judged=False
-    )
+    target = structs.replace(unusual.target, mode=Mode.FILL, settle_seconds=0.0, priority=Priority.NORMAL)
+    usual = structs.replace(unusual, target=target, judged=False)
     later = structs.replace(elsewhere, action="created", date_updated=SECOND_STAMP)
     assert [one.result for one in await box.accepter.accept(later, [usual])] == ["reopened"]
     entry = await box.entry(entry.id)

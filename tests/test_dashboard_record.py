@@ -7,6 +7,7 @@ from dashboard_box import Box
 from ledger_box import LEAD, LedgerBox, event, wanted
 
 from service import keys
+from service.binding import Target
 from service.dashboard.records import close_url
 from service.enrichment import State
 from service.planning import PlannedEnrichment
@@ -98,15 +99,17 @@ async def test_of_what_nobody_knows_it_says_so(wanted_id, box):
 
 async def test_a_contact_leads_to_its_lead_in_close(box, ledger):
     contact = PlannedEnrichment(
-        rule="Seniority",
-        object_type=ObjectType.CONTACT,
+        target=Target(
+            rule="Seniority",
+            object_type=ObjectType.CONTACT,
+            field_id="cf_seniority",
+            field_name="Seniority",
+            mode=Mode.FILL,
+            settle_seconds=0.0,
+            priority=Priority.NORMAL,
+        ),
         object_id="cont_1",
         lead_id="lead_9",
-        field_id="cf_seniority",
-        field_name="Seniority",
-        mode=Mode.FILL,
-        settle_seconds=0.0,
-        priority=Priority.NORMAL,
         judged=True,
         reopens=False,
     )

@@ -351,7 +351,9 @@ def test_it_says_exactly_what_planning_does(of, options):
         assert found.ignored == planned.text
         assert not any(one.planned for one in found.rules)
         return
-    assert [one.rule for one in found.rules if one.planned] == [one.rule for one in planned.enrichments]
+    assert [one.rule for one in found.rules if one.planned] == [
+        one.target.rule for one in planned.enrichments
+    ]
     reasons = {one.rule: one.reason for one in found.rules}
     assert {one.rule: one.reason for one in planned.skipped}.items() <= reasons.items()
     for one in found.rules:

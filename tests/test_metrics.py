@@ -202,7 +202,8 @@ async def test_only_so_many_processes_are_named_those_with_a_problem_first(box, 
 
 async def counted(connection):
     meter = Meter(connection, clock=time.time, log=structlog.get_logger())
-    meter.count(EVENTS, 3, result="accepted")
+    for _ in range(3):
+        meter.count(EVENTS, result="accepted")
     meter.count(PLANNED, rule='Indu"stry\n\\', result="planned")
     meter.count(DONE, rule="Industry", outcome="filled")
     meter.count(PAID, rule="Industry")

@@ -71,7 +71,9 @@ def test_a_missing_label_is_a_mistake():
         EVENTS.words({})
 
 
-@pytest.mark.parametrize(("seconds", "bucket"), [(0.0, 0), (0.001, 0), (0.0011, 1), (2.5, 10), (9.0, 11)])
+@pytest.mark.parametrize(
+    ("seconds", "bucket"), [(0.0, "0"), (0.001, "0"), (0.0011, "1"), (2.5, "10"), (9.0, "11")]
+)
 def test_an_observation_falls_into_the_first_bucket_that_holds_it(seconds, bucket):
     assert ACCEPT_SECONDS.bucket(seconds) == bucket
 

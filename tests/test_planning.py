@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from service.binding import bind
+from service.binding import Target, bind
 from service.condition import Condition, compile_condition
 from service.event import Event, parse_event
 from service.planning import Ignored, IgnoredReason, Plan, PlannedEnrichment, Skipped, plan
@@ -72,28 +72,32 @@ def test_a_created_lead_gets_each_field_that_a_rule_names():
     assert planned(event, first, second) == Plan(
         enrichments=(
             PlannedEnrichment(
-                rule="Industry",
-                object_type=LEAD,
+                target=Target(
+                    rule="Industry",
+                    object_type=LEAD,
+                    field_id="cf_industry",
+                    field_name="Industry",
+                    mode=Mode.OVERWRITE,
+                    settle_seconds=20.0,
+                    priority=Priority.HIGH,
+                ),
                 object_id=event.object_id,
                 lead_id=event.lead_id,
-                field_id="cf_industry",
-                field_name="Industry",
-                mode=Mode.OVERWRITE,
-                settle_seconds=20.0,
-                priority=Priority.HIGH,
                 judged=True,
                 reopens=False,
             ),
             PlannedEnrichment(
-                rule="Size",
-                object_type=LEAD,
+                target=Target(
+                    rule="Size",
+                    object_type=LEAD,
+                    field_id="cf_size",
+                    field_name="Size",
+                    mode=Mode.FILL,
+                    settle_seconds=0.0,
+                    priority=Priority.NORMAL,
+                ),
                 object_id=event.object_id,
                 lead_id=event.lead_id,
-                field_id="cf_size",
-                field_name="Size",
-                mode=Mode.FILL,
-                settle_seconds=0.0,
-                priority=Priority.NORMAL,
                 judged=True,
                 reopens=False,
             ),
@@ -164,7 +168,7 @@ def test_an_event_that_no_rule_listens_to_is_ignored_with_a_reason(event, reason
 
 
 def test_a_record_created_with_our_key_is_enriched():
-    assert only(sample("01", api_key_id=OUR_KEY), rule()).rule == "Industry"
+    assert only(sample("01", api_key_id=OUR_KEY), rule()).target.rule == "Industry"
 
 
 def test_somebody_elses_update_is_planned_when_our_key_is_unknown():
@@ -228,14 +232,14 @@ def test_the_record_is_decoded_once_and_only_if_a_condition_needs_it(monkeypatch
 def test_the_first_of_two_rules_for_a_field_gets_it():
     decided = planned(sample("01"), rule("First"), rule("Second", field="cf_industry"))
     assert isinstance(decided, Plan)
-    assert [one.rule for one in decided.enrichments] == ["First"]
+    assert [one.target.rule for one in decided.enrichments] == ["First"]
     assert decided.skipped == (Skipped(rule="Second", reason="already planned by rule 'First'"),)
 
 
 def test_the_second_rule_for_a_field_gets_it_when_the_first_does_not_want_it():
     decided = planned(sample("01"), rule("First", when=when('lead.url != ""')), rule("Second"))
     assert isinstance(decided, Plan)
-    assert [one.rule for one in decided.enrichments] == ["Second"]
+    assert [one.target.rule for one in decided.enrichments] == ["Second"]
     assert decided.skipped == (Skipped(rule="First", reason="the condition is not met"),)
 
 
@@ -257,7 +261,7 @@ def test_records_outside_a_rules_sample_are_skipped(share, shown):
 def test_a_rule_whose_field_is_unknown_is_skipped_with_its_problem():
     decided = planned(sample("01"), rule("Odd", field="Industri"), rule("Size", field="Size"))
     assert isinstance(decided, Plan)
-    assert [one.rule for one in decided.enrichments] == ["Size"]
+    assert [one.target.rule for one in decided.enrichments] == ["Size"]
     assert [one.rule for one in decided.skipped] == ["Odd"]
     assert "Industri" in decided.skipped[0].reason
 

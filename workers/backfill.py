@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from service import keys
 from service.accept import MOST_IN_ONE_TRIP
 from service.enrichment import State
@@ -297,16 +299,10 @@ class Backfill:
     def _planned(self, candidate: Candidate) -> PlannedEnrichment:
         bound = self._order.rules[candidate.rule]
         return PlannedEnrichment(
-            rule=bound.rule.name,
-            object_type=bound.rule.object_type,
+            # nobody has just typed it in
+            target=structs.replace(bound.target, settle_seconds=0.0, priority=Priority.LOW),
             object_id=candidate.object_id,
             lead_id=candidate.lead_id or candidate.object_id,
-            field_id=bound.field_id,
-            field_name=bound.field_name,
-            mode=bound.rule.mode,
-            # nobody has just typed it in
-            settle_seconds=0.0,
-            priority=Priority.LOW,
             judged=bound.rule.when is None,
             reopens=candidate.calls_before is not None,
         )

@@ -142,7 +142,7 @@ class Tally:
             counts.refused[verdict.reason] += 1
         else:
             counts.wanted += 1
-            target = (enrichment.object_id, enrichment.field_id)
+            target = (enrichment.object_id, enrichment.target.field_id)
             counts.targets.add(target)
             self._targets.setdefault(target, verdict.rule.name)
             if enrichment.reopens or target not in self._created:

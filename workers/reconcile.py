@@ -263,7 +263,7 @@ def _entry_of(event: Event, enrichment: PlannedEnrichment) -> str:
     return entry_id(
         organization_id=event.organization_id,
         object_id=enrichment.object_id,
-        field_id=enrichment.field_id,
+        field_id=enrichment.target.field_id,
     )
 
 

@@ -15,6 +15,7 @@ import redis.asyncio
 
 from service import jobs, keys
 from service.accept import Accepter
+from service.binding import Target
 from service.embedded_redis import EmbeddedRedis, server_binary
 from service.enrichment import State
 from service.event import Event
@@ -156,15 +157,17 @@ class _Box:
         )
         wanted = [
             PlannedEnrichment(
-                rule=name,
-                object_type=ObjectType.LEAD,
+                target=Target(
+                    rule=name,
+                    object_type=ObjectType.LEAD,
+                    field_id=field_id,
+                    field_name=name,
+                    mode=Mode.FILL,
+                    settle_seconds=settle_seconds,
+                    priority=Priority.NORMAL,
+                ),
                 object_id=lead_id,
                 lead_id=lead_id,
-                field_id=field_id,
-                field_name=name,
-                mode=Mode.FILL,
-                settle_seconds=settle_seconds,
-                priority=Priority.NORMAL,
                 judged=True,
                 reopens=False,
             )

@@ -9,6 +9,7 @@ import redis.asyncio
 from receiver_box import ORGANIZATION
 
 from service.accept import Accepter
+from service.binding import Target
 from service.event import Event
 from service.planning import PlannedEnrichment
 from service.rules import Mode, ObjectType, Priority
@@ -60,15 +61,17 @@ async def _preload(url: str, leads: int, fields: Mapping[str, str]) -> None:
 def _wanted(lead_id: str, fields: Mapping[str, str]) -> list[PlannedEnrichment]:
     return [
         PlannedEnrichment(
-            rule=name,
-            object_type=ObjectType.LEAD,
+            target=Target(
+                rule=name,
+                object_type=ObjectType.LEAD,
+                field_id=field_id,
+                field_name=name,
+                mode=Mode.FILL,
+                settle_seconds=0.0,
+                priority=Priority.NORMAL,
+            ),
             object_id=lead_id,
             lead_id=lead_id,
-            field_id=field_id,
-            field_name=name,
-            mode=Mode.FILL,
-            settle_seconds=0.0,
-            priority=Priority.NORMAL,
             judged=True,
             reopens=False,
         )
