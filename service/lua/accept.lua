@@ -139,21 +139,33 @@ local function put_in_line(kind, id)
   end
 end
 
+local MOST_LOOKED_AT = 1000 -- Lua's stack is small
+local NOTHING = { false, false, false }
+
 local function take(event)
   local event_id, action, org, stamp, began, most, within_ms, trace, items = unpack(event)
   -- all that may go wrong comes before anything is written
-  local found, objects, may_reopen = {}, {}, false
-  for i, item in ipairs(items) do
-    found[i] = redis.pcall('HMGET', KEYS[15] .. item[2], 'state', 'holder', 'ambiguous')
-    if found[i].err then return '!' .. found[i].err end
+  local found, objects, may_reopen, names = {}, {}, false, {}
+  for _, item in ipairs(items) do
+    append(names, KEYS[15] .. item[2])
     local object = item[4]
     if not objects[object] then
-      objects[object] = { json = cjson.encode(object), entries = {} }
-      local known = redis.pcall('HLEN', KEYS[16] .. object)
-      if type(known) == 'table' then return '!' .. known.err end
-      objects[object].known = known > 0
+      objects[object] = { json = cjson.encode(object), entries = {}, known = false }
+      append(names, KEYS[16] .. object)
     end
     may_reopen = may_reopen or item[7]
+  end
+  -- of most records nothing is known yet, and one look tells
+  if #names > MOST_LOOKED_AT or call('EXISTS', unpack(names)) > 0 then
+    for i, item in ipairs(items) do
+      found[i] = redis.pcall('HMGET', KEYS[15] .. item[2], 'state', 'holder', 'ambiguous')
+      if found[i].err then return '!' .. found[i].err end
+    end
+    for object, one in pairs(objects) do
+      local known = redis.pcall('HLEN', KEYS[16] .. object)
+      if type(known) == 'table' then return '!' .. known.err end
+      one.known = known > 0
+    end
   end
   local seen = false
   if may_reopen then
@@ -173,7 +185,8 @@ local function take(event)
   local letters, claimed = {}, {}
   for i, item in ipairs(items) do
     local number, id, job, object, lead, judged, reopens = unpack(item)
-    local kind, state = kinds[number], found[i][1]
+    local kind, before = kinds[number], found[i] or NOTHING
+    local state = before[1]
     local newer = reopens and not seen
     if claimed[id] then
       letters[i] = 'd'
@@ -221,7 +234,7 @@ local function take(event)
                     '","event":', event_json, '}' }))
       claimed[id] = true
       letters[i] = is_held and 'h' or state and 'r' or 'p'
-    elseif newer and not FINAL[state] and (found[i][2] or found[i][3]) then
+    elseif newer and not FINAL[state] and (before[2] or before[3]) then
       call('HSET', KEYS[15] .. id, 'again', event_id)
       letters[i] = 'a'
     else
