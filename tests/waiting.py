@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSE_SECONDS = 0.005
+PATIENCE_SECONDS = 60.0
+"""For what takes a moment, on a machine that does much else: only what never comes takes so long."""
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 10.0) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = PATIENCE_SECONDS) -> T:
     """The condition's first true answer.
 
     Raises:
@@ -28,7 +30,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 10.0) -> T:
     return answer
 
 
-async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
+async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = PATIENCE_SECONDS) -> T:
     """The first true answer of a condition that is awaited.
 
     Raises:
