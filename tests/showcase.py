@@ -68,7 +68,7 @@ class Showcase:
 
         self.stack.in_sandbox(add)
 
-    def quiet(self, *, least: int = 0, seconds: float = 60.0) -> None:
+    def quiet(self, *, least: int = 0, seconds: float = 120.0) -> None:
         """Wait until nothing is in hand, and so many have ended; what is held stays."""
 
         def look() -> bool:

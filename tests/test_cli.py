@@ -50,7 +50,7 @@ def cli(*arguments, environ=None, **settings):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

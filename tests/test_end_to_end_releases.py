@@ -252,7 +252,7 @@ def command(stack, *arguments):
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
