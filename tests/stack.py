@@ -16,6 +16,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import redis
 from stack_parts import Background, HeldPort, Processes
 from waiting import PATIENCE_SECONDS, wait_until
 
@@ -154,7 +155,10 @@ class Stack:
 
     def _worker_is_ready(self, name: str) -> bool:
         wanted = str(self.processes.pid(name)).encode()
-        return any(self.redis.hget(key, "pid") == wanted for key in self.redis.smembers("rq:workers"))
+        # with Sentinels, a busy machine may have another master just now
+        with contextlib.suppress(redis.RedisError):
+            return any(self.redis.hget(key, "pid") == wanted for key in self.redis.smembers("rq:workers"))
+        return False
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> int:
         """Deliver something to `web`; the status answered."""
