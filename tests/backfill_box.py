@@ -90,5 +90,5 @@ def killed_once(stack: Stack, when: Callable[[Run], bool], *arguments: str) -> N
         run = newest_run(stack)
         return run is not None and when(run)
 
-    stack.wait(come_so_far, seconds=60)
+    stack.wait(come_so_far, seconds=120)
     stack.processes.kill("backfill")

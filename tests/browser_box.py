@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     )
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 """How long a page may take on a busy machine."""
+
+START_MS = 180_000
 
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 NARROW: ViewportSize = {"width": 390, "height": 844}
@@ -54,6 +56,9 @@ LOOKS = {
     "narrow": Look(window=NARROW, axe={"rules": {"color-contrast": {"enabled": False}}}),
 }
 """Ways to look at each page, by name."""
+
+LEFT = "net::ERR_ABORTED"
+"""What the browser says of a request that it gave up itself, as its page was left."""
 
 _AXE = Axe().axe_script
 _NAMED = """
@@ -88,7 +93,7 @@ def running_browser(program: str) -> Iterator[Browser]:
     """
     with sync_playwright() as playwright:
         # tests run as root in containers, where Chromium's sandbox cannot be set up
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=START_MS)
         try:
             yield browser
         finally:
@@ -136,6 +141,10 @@ class Tab:
     def button(self, name: str) -> Locator:
         """The button that reads so."""
         return self.page.get_by_role("button", name=name, exact=True)
+
+    def loaded(self) -> None:
+        """Wait until the page is there to its end, for what is counted on it at once."""
+        self.page.wait_for_load_state()
 
     def rows(self, table: str) -> Locator:
         """The rows of the table in a region with this name, without its head."""
@@ -190,8 +199,8 @@ class Tab:
             self.troubles.append(f"asked somebody else: {request.url}")
 
     def _on_failure(self, request: Request) -> None:
-        # a page that is left ends its stream
-        if urlsplit(request.url).path != "/live":
+        # a page that is left ends its stream, and whatever else it has not got yet
+        if urlsplit(request.url).path != "/live" and request.failure != LEFT:
             self.troubles.append(f"no answer: {request.url}: {request.failure}")
 
     def _on_response(self, response: Response) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
+from stack_parts import HeldPort
 
 from service.sandbox.delivery import delivery_body, delivery_headers
 from service.sandbox.faults import FaultRule
@@ -100,7 +101,8 @@ class Line:
 
     def __init__(self, target: str) -> None:
         self._target = target.removeprefix("http://").split("/")[0].split(":")
-        self._port = 0
+        # nobody else gets it while the line is cut
+        self._held_port = HeldPort()
         self._listener: socket.socket | None = None
         self._open: set[asyncio.Transport] = set()
         self._carried: set[asyncio.Task[None]] = set()
@@ -110,16 +112,16 @@ class Line:
         """Carry calls while the context lasts; yields the base URL."""
         await self.mend()
         try:
-            yield f"http://127.0.0.1:{self._port}"
+            yield f"http://127.0.0.1:{self._held_port.number}"
         finally:
             await self.cut()
+            self._held_port.close()
 
     async def mend(self) -> None:
         """Carry calls from now on."""
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
+            self._listener = socket.create_server(("127.0.0.1", self._held_port.number), backlog=1024)
             self._listener.settimeout(0.0)
-            self._port = self._listener.getsockname()[1]
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def cut(self) -> None:

@@ -46,7 +46,7 @@ def rules_for(*fields: str, timeout: str = NO_TIMEOUT, more: str = "", budget: s
     return "\n".join([*head, *(f"  - {{name: {one}, object: lead, field: {one}{more}}}" for one in fields)])
 
 
-def plan(stack: Stack, *, leads: int, rules: int = 1, seconds: float = 60.0) -> None:
+def plan(stack: Stack, *, leads: int, rules: int = 1, seconds: float = 120.0) -> None:
     """Have leads made, and wait until all that follows from them is in the ledger."""
     stack.in_sandbox(lambda world: add_invented_leads(world, leads))
     stack.wait(lambda: sum(stack.counts().values()) >= leads * rules, seconds=seconds)
@@ -63,7 +63,7 @@ def all_ended(stack: Stack, *, seconds: float = 150.0) -> dict[str, int]:
     return stack.wait(look, seconds=seconds)
 
 
-def all_wait(stack: Stack, accept: Callable[[str], bool], *, count: int, seconds: float = 60.0) -> list[str]:
+def all_wait(stack: Stack, accept: Callable[[str], bool], *, count: int, seconds: float = 120.0) -> list[str]:
     """Wait until so many enrichments wait for such a reason and nothing is in hand; their reasons."""
 
     def look() -> list[str] | None:

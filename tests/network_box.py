@@ -28,7 +28,7 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104  a hub is reached by its far machines only
 """What listens in a hub listens on all its links."""
 
 REDIS_PORT = 6379
-REACH_SECONDS = 0.5
+REACH_SECONDS = 1.0
 HUB_END, FAR_END = 1, 2
 NEW_NETWORK = 0x40000000
 """`CLONE_NEWNET`, see setns(2)."""
@@ -172,7 +172,7 @@ def _address(link: str, number: int, end: int) -> str:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=10)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=60)
 
 
 def _enter(descriptor: int) -> None:

@@ -35,7 +35,7 @@ README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- recording: python -m tests.recording -->\n", "<!-- end of the recording -->\n"
 COLUMNS, LINES = 118, 120
 SHOWN_PORT = "8090"
-SECONDS = 30.0
+SECONDS = 90.0
 DOWN = "\x1b[B"
 
 

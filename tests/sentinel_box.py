@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
+from stack_parts import HeldPort
 from waiting import wait_until
 
-from service.cli.processes import free_port
 from service.embedded_redis import server_binary
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 SERVICE = "mymaster"
 QUORUM = 2
-DOWN_AFTER_MS = 1000
-STOP_SECONDS = 10.0
+DOWN_AFTER_MS = 3000
+"""A busy machine may let a healthy master stand still for a while."""
+STOP_SECONDS = 30.0
 
 
 @dataclass
@@ -38,6 +39,7 @@ class SentinelBox:
     sentinel_ports: list[int] = field(default_factory=list)
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _clients: list[redis.Redis] = field(default_factory=list)
+    _held_ports: list[HeldPort] = field(default_factory=list)
 
     def url(self, service: str = SERVICE) -> str:
         """For `REDIS_URL`."""
@@ -56,9 +58,28 @@ class SentinelBox:
 
     def master_port(self) -> int:
         """Which server the Sentinels call the master."""
-        # any that is left will do
-        _, port = self.sentinel(self.sentinel_ports[-1]).sentinel_get_master_addr_by_name(SERVICE)
-        return int(port)
+        return wait_until(self._named_master)
+
+    def _named_master(self) -> int | None:
+        with contextlib.suppress(redis.RedisError):
+            # any that is left will do
+            found = self.sentinel(self.sentinel_ports[-1]).sentinel_get_master_addr_by_name(SERVICE)
+            return int(found[1]) if found else None
+        return None
+
+    def role(self, port: int) -> str | None:
+        """Whether a server is a master or a replica; None while it does not say."""
+        return self._replication(self.client(port)).get("role")
+
+    def demote_master(self) -> None:
+        """Have another server promoted although the master is well."""
+        wait_until(self._begins_to_fail_over)
+
+    def _begins_to_fail_over(self) -> bool:
+        # refused while no replica is known to be good
+        with contextlib.suppress(redis.RedisError):
+            return bool(self.sentinel(self.sentinel_ports[0]).sentinel_failover(SERVICE))
+        return False
 
     def kill(self, port: int) -> None:
         """Kill a server or Sentinel without notice."""
@@ -76,7 +97,7 @@ class SentinelBox:
         """Kill the master and wait for another one; its port."""
         before = self.master_port()
         self.kill(before)
-        wait_until(lambda: self.master_port() != before, seconds=30)
+        wait_until(lambda: self.master_port() != before)
         return self.master_port()
 
     def __enter__(self) -> Self:
@@ -93,20 +114,26 @@ class SentinelBox:
         for process in self._processes.values():
             process.kill()
             process.wait(STOP_SECONDS)
+        for port in self._held_ports:
+            port.close()
+
+    def _port(self) -> int:
+        self._held_ports.append(HeldPort())
+        return self._held_ports[-1].number
 
     def _start(self) -> None:
         for number in range(1 + self.replicas):
             self._start_server(number)
         master = self.client(self.ports[0])
-        wait_until(lambda: self._role(master).get("connected_slaves") == self.replicas, seconds=20)
+        wait_until(lambda: self._replication(master).get("connected_slaves") == self.replicas)
         # Sentinels ask for replicas at once, and then only every ten seconds
         for number in range(self.sentinels):
             self._start_sentinel(number)
         for port in self.sentinel_ports:
-            wait_until(lambda port=port: self._knows_all(port), seconds=30)
+            wait_until(lambda port=port: self._knows_all(port))
 
     def _start_server(self, number: int) -> None:
-        port = free_port()
+        port = self._port()
         data = self.directory / f"server-{number}"
         data.mkdir()
         of_master = ["--replicaof", "127.0.0.1", str(self.ports[0])] if self.ports else []
@@ -121,7 +148,7 @@ class SentinelBox:
         self.ports.append(port)
 
     def _start_sentinel(self, number: int) -> None:
-        port = free_port()
+        port = self._port()
         lines = [
             f"port {port}",
             "bind 127.0.0.1",
@@ -157,7 +184,7 @@ class SentinelBox:
         self._clients.append(client)
         return client
 
-    def _role(self, client: redis.Redis) -> dict[str, Any]:
+    def _replication(self, client: redis.Redis) -> dict[str, Any]:
         with contextlib.suppress(redis.RedisError):
             return client.info("replication")
         return {}

@@ -6,8 +6,8 @@ import contextlib
 import json
 import random
 import time
-import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ledger_box import event, wanted
@@ -37,7 +37,7 @@ REFUSED, LOST = "A field that Close refuses.", "A call that is lost."
 
 RULES = f"""
 version: 1
-defaults: {{settle: 0s, timeout: 5s, on_ambiguous: hold, backoff: {{first: 100ms, most: 200ms}}}}
+defaults: {{settle: 0s, timeout: 20s, on_ambiguous: hold, backoff: {{first: 100ms, most: 200ms}}}}
 budget: {{per_day: 5000}}
 rules:
   - {{name: Industry, object: lead, field: Industry}}
@@ -45,7 +45,7 @@ rules:
   - {{name: Segment, object: lead, field: Segment, after: [Industry]}}
   - {{name: Seniority, object: contact, field: Seniority, when: has(contact.title), budget: {{per_day: 900}}}}
   - {{name: Pitch, object: lead, field: Pitch, mode: preview, when: lead.description.contains("demo")}}
-  - {{name: Founded on, object: lead, field: Founded on, when: lead.description == "{LOST}"}}
+  - {{name: Founded on, object: lead, field: Founded on, timeout: 5s, when: lead.description == "{LOST}"}}
   - {{name: Source, object: lead, field: Source, when: lead.description == "{REFUSED}"}}
   - {{name: Markets, object: lead, field: Markets, enabled: false}}
 """
@@ -68,7 +68,7 @@ class Showcase:
 
         self.stack.in_sandbox(add)
 
-    def quiet(self, *, least: int = 0, seconds: float = 60.0) -> None:
+    def quiet(self, *, least: int = 0, seconds: float = 120.0) -> None:
         """Wait until nothing is in hand, and so many have ended; what is held stays."""
 
         def look() -> bool:
@@ -116,11 +116,9 @@ class Showcase:
         raw = json.dumps(body).encode()
         key = self.stack.processes.environ["CLOSE_SIGNATURE_KEYS"]
         headers = delivery_headers(signature_key=key, timestamp=int(time.time()), body=raw)
-        request = urllib.request.Request(  # noqa: S310  our own web
-            f"{self.stack.url}/webhooks/close", data=raw, headers=headers
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
-            answer.read()
+        status = self.stack.deliver(raw, headers)
+        if status != HTTPStatus.ACCEPTED:
+            raise RuntimeError(f"answered {status}")
         ((kept_as, _),) = self.stack.redis.xrevrange(keys.QUARANTINE, count=1)
         return str(kept_as.decode())
 

@@ -10,14 +10,18 @@ import base64
 import contextlib
 import random
 import time
+import urllib.error
+import urllib.request
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from stack_parts import Background, Processes
-from waiting import wait_until
+import redis
+from stack_parts import Background, HeldPort, Processes
+from waiting import PATIENCE_SECONDS, wait_until
 
 from service import jobs, keys
-from service.cli.processes import free_port, request_json
+from service.cli.processes import request_json
 from service.embedded_redis import EmbeddedRedis
 from service.enrichment import ACTIVE_STATES, ENTRY_VERSION, decode_entry
 from service.ledger import Ledger
@@ -30,13 +34,15 @@ from service.sandbox.server import serve_sandbox
 from service.sandbox.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from service.enrichment import Entry
     from service.sandbox.calls import Call
 
 Answer = TypeVar("Answer")
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 CREATED = (("lead", "created"), ("contact", "created"))
 
@@ -72,15 +78,17 @@ class Stack:
     ) -> None:
         self.world = world
         self.directory = directory
-        self.server = EmbeddedRedis(directory)
+        # a disk that is slow to sync would have it answer late; what a killed process has written stays
+        self.server = EmbeddedRedis(directory, fsync="no")
         if redis_url is None:
             self.server.start()
         self.redis_url = redis_url or self.server.url
         self.redis = blocking_redis_client(self.redis_url)
-        self.port = free_port()
+        self.held_port = HeldPort()
+        self.port = self.held_port.number
         self.url = f"http://127.0.0.1:{self.port}"
         self._background = background
-        (directory / "rules.yaml").write_text(rules)
+        self.write_rules(rules)
         self.processes = Processes(
             directory,
             {
@@ -116,24 +124,62 @@ class Stack:
     def start_worker(self, name: str = "worker", **settings: Any) -> None:
         self.processes.start(name, "worker", **settings)
 
+    def write_rules(self, text: str) -> None:
+        """Put other rules in place of those there are, in one step: nobody reads half of them."""
+        written = self.directory / "rules.yaml.new"
+        written.write_text(text)
+        written.replace(self.directory / "rules.yaml")
+
     def wait_ready(self, *names: str) -> None:
         """Wait until these parts do their work."""
         for name in names:
-            self.wait(partial(self._is_ready, name), seconds=30)
+            self.wait(partial(self._is_ready, name))
+
+    def degraded(self) -> dict[str, str]:
+        """What `/readyz` says needs somebody; for a moment Redis may be too slow for `web` to tell."""
+        return cast("dict[str, str]", self.wait(self._readiness)["degraded"])
+
+    def _readiness(self) -> dict[str, Any] | None:
+        try:
+            return cast("dict[str, Any]", request_json("GET", f"{self.url}/readyz"))
+        except OSError:
+            return None
 
     def _is_ready(self, name: str) -> bool:
         self.processes.check()
         return self._web_is_ready() if name == "web" else self._worker_is_ready(name)
 
     def _web_is_ready(self) -> bool:
-        try:
-            return "fields" not in request_json("GET", f"{self.url}/readyz")["degraded"]
-        except OSError:
-            return False
+        found = self._readiness()
+        return found is not None and "fields" not in found["degraded"]
 
     def _worker_is_ready(self, name: str) -> bool:
         wanted = str(self.processes.pid(name)).encode()
-        return any(self.redis.hget(key, "pid") == wanted for key in self.redis.smembers("rq:workers"))
+        # with Sentinels, a busy machine may have another master just now
+        with contextlib.suppress(redis.RedisError):
+            return any(self.redis.hget(key, "pid") == wanted for key in self.redis.smembers("rq:workers"))
+        return False
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Deliver something to `web`; the status answered."""
+        request = urllib.request.Request(  # noqa: S310  our own web
+            f"{self.url}/webhooks/close", data=body, headers=dict(headers)
+        )
+        try:
+            with _DIRECT.open(request, timeout=PATIENCE_SECONDS) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    def deliver(self, body: bytes, headers: Mapping[str, str]) -> int:
+        """Deliver something until it is not answered 503, as Close does: Redis may be slow for a moment."""
+
+        def answered() -> int | None:
+            status = self.post(body, headers)
+            return None if status == HTTPStatus.SERVICE_UNAVAILABLE else status
+
+        return self.wait(answered)
 
     # the sandbox
 
@@ -196,7 +242,7 @@ class Stack:
         return {entry.rule: entry for entry in found if entry is not None}
 
     def entry_when(
-        self, object_id: str, rule: str, accept: Callable[[Entry], bool], *, seconds: float = 20.0
+        self, object_id: str, rule: str, accept: Callable[[Entry], bool], *, seconds: float = PATIENCE_SECONDS
     ) -> Entry:
         """Wait until a record's enrichment is as it should be."""
 
@@ -206,7 +252,7 @@ class Stack:
 
         return self.wait(look, seconds=seconds, object_id=object_id)
 
-    def ended(self, object_id: str, *rules: str, seconds: float = 20.0) -> dict[str, Entry]:
+    def ended(self, object_id: str, *rules: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Entry]:
         """Wait until a record's enrichments by these rules are final; all of them by rule."""
 
         def look() -> dict[str, Entry] | None:
@@ -221,7 +267,7 @@ class Stack:
         raw = raw_hash(self.redis.hgetall(keys.COUNTS))
         return {state.decode(): int(count) for state, count in raw.items() if int(count)}
 
-    def all_ended(self, *, total: int, seconds: float = 30.0) -> dict[str, int]:
+    def all_ended(self, *, total: int, seconds: float = 2 * PATIENCE_SECONDS) -> dict[str, int]:
         """Wait until there are so many enrichments and all are final; how many ended how."""
 
         def look() -> dict[str, int] | None:
@@ -232,7 +278,11 @@ class Stack:
         return self.wait(look, seconds=seconds)
 
     def wait(
-        self, look: Callable[[], Answer | None], *, seconds: float = 20.0, object_id: str | None = None
+        self,
+        look: Callable[[], Answer | None],
+        *,
+        seconds: float = PATIENCE_SECONDS,
+        object_id: str | None = None,
     ) -> Answer:
         """Wait until something is so; the error of one that never is shows how things stand."""
         try:
@@ -323,6 +373,7 @@ def running(
         background = cleanup.enter_context(Background())
         url = cleanup.enter_context(background.entered(serve_sandbox(world, host=sandbox_host)))
         stack = Stack(directory, rules=rules, world=world, background=background, redis_url=redis_url)
+        cleanup.callback(stack.held_port.close)
         cleanup.callback(stack.server.stop)
         cleanup.callback(stack.redis.close)
         cleanup.callback(stack.processes.close)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,33 @@ Answer = TypeVar("Answer")
 PROJECT = Path(__file__).parent.parent
 MARK = "STACK_MARK"
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
+
+
+class HeldPort:
+    """A TCP port of 127.0.0.1 that is for our processes alone, also while none of them listens.
+
+    Linux gives a port that is bound to nobody who asks for any, and lets a server that says `SO_REUSEADDR`,
+    as ours and Redis do, listen beside a socket that says so too and does not listen. Elsewhere it is only
+    free at this moment.
+    """
+
+    def __init__(self) -> None:
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self.number = int(self._holder.getsockname()[1])
+        if sys.platform != "linux":
+            self.close()
+
+    def close(self) -> None:
+        self._holder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
 
 class Processes:
@@ -83,8 +110,12 @@ class Processes:
 
     def logged(self, name: str, event: str) -> list[dict[str, Any]]:
         """The lines of a JSON log about one kind of event."""
-        lines = (line for line in self.log(name).splitlines() if line.startswith("{"))
-        return [fact for fact in map(json.loads, lines) if fact.get("event") == event]
+        return [fact for fact in self.facts(name) if fact.get("event") == event]
+
+    def facts(self, name: str) -> list[dict[str, Any]]:
+        """All lines of a JSON log, but for one that is just being written."""
+        lines = self.log(name).splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def logs(self) -> str:
         return "\n".join(f"--- {name}\n{self.log(name)}" for name in self._running)

@@ -41,6 +41,7 @@ BY_TOKEN = {"authorization": f"Bearer {TOKEN}"}
 CONFIG = SchemathesisConfig.from_dict(
     {
         "seed": 7,
+        "request-timeout": 60,
         "generation": {
             "max-examples": 15,
             "deterministic": True,

@@ -33,7 +33,7 @@ STRIKES_PER_SECOND = 2
 CLOSE_IS_DOWN_FROM_EVENTS = 300
 """A shorter run would have Close down for most of it."""
 
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 480.0
 WORKERS = ("worker-0", "worker-1", "worker-2")
 FIELDS = ("Industry", "Employee count", "Pitch")
 RULES = """
@@ -218,7 +218,7 @@ def assert_nothing_left(stack):
         silent = stack.redis.zrange(jobs.started_key(queue), 0, -1)
         if silent:
             stack.redis.zadd(jobs.started_key(queue), dict.fromkeys(silent, 1.0), xx=True)
-    stack.wait(lambda: not rq_left(stack), seconds=20)
+    stack.wait(lambda: not rq_left(stack))
 
 
 def rq_left(stack):

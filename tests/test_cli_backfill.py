@@ -37,8 +37,9 @@ def test_killed_three_times_it_fills_every_lead_once_for_the_price_it_named(tmp_
         assert priced["rules"][0]["searched"] == LEADS + 50
         assert priced["complete"] is True
         stack.redis.delete(*stack.redis.keys("enrich:backfill*"))
-        killed_once(stack, lambda run: run.stage is Stage.GATHERING and run.pages > 2)
-        killed_once(stack, lambda run: run.stage is Stage.PLANNING and run.planned_pages > 2)
+        # a quick command may have come farther before anybody looks
+        killed_once(stack, lambda run: run.pages > 2)
+        killed_once(stack, lambda run: run.planned_pages > 2)
         killed_once(stack, lambda run: run.stage is Stage.WORKING)
         done = backfill(stack, "--all", "--yes")
         assert done.returncode == 0, done.stderr
@@ -55,7 +56,8 @@ def test_killed_three_times_it_fills_every_lead_once_for_the_price_it_named(tmp_
 
 
 def test_a_person_sees_the_price_the_story_and_how_it_goes_and_can_end_it(tmp_path):
-    world = lively_world(latency_min_seconds=0.3, latency_max_seconds=0.3)
+    # there is work for 100 seconds: commands may be slow to start, and the last one still has some to drop
+    world = lively_world(latency_min_seconds=1.0, latency_max_seconds=1.0)
     old = add_old_leads(world, WORKING)
     with running(tmp_path, rules=RULES, world=world, workers=0, WORKER_CONCURRENCY=4) as stack:
         remembers_for_long(stack)
@@ -75,6 +77,7 @@ def test_a_person_sees_the_price_the_story_and_how_it_goes_and_can_end_it(tmp_pa
         assert (entry.action, entry.event_id) == ("backfill", f"backfill-{run.id}")
         stack.start_worker()
         stack.processes.start("watch", "backfill", "--rule", "Industry", "--yes")
+        stack.wait(lambda: f"Goes on with backfill {run.id}" in stack.processes.log("watch"))
         stack.wait(lambda: stack.counts().get("filled", 0) > 8)
         stack.processes.send("watch", signal.SIGINT)
         assert stack.processes.wait("watch") == 0
@@ -104,10 +107,11 @@ def test_close_and_fields_that_are_away_are_told(tmp_path):
 
 
 def test_live_leads_are_served_while_bulk_work_takes_all_it_may(tmp_path):
-    world = lively_world(latency_min_seconds=60.0, latency_max_seconds=60.0)
+    world = lively_world(latency_min_seconds=120.0, latency_max_seconds=120.0)
     add_old_leads(world, 50)
+    rules = RULES.replace("20s", "120s")
     with running(
-        tmp_path, rules=RULES, world=world, workers=1, WORKER_CONCURRENCY=5, MAX_IN_FLIGHT=5
+        tmp_path, rules=rules, world=world, workers=1, WORKER_CONCURRENCY=5, MAX_IN_FLIGHT=5
     ) as stack:
         remembers_for_long(stack)
         assert backfill(stack, "--all", "--yes", "--detach").returncode == 0

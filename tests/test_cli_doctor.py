@@ -48,7 +48,7 @@ def doctor(environ, *arguments, code, **settings):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr

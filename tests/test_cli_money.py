@@ -56,7 +56,7 @@ def cli(cli, redis_url, tmp_path):
                 stdin=stdin,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=180,
                 check=False,
             )
         return SimpleNamespace(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)

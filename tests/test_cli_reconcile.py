@@ -43,7 +43,7 @@ def command(stack, *arguments, **settings):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -67,7 +67,7 @@ def beside(stack, *arguments, code=0, **settings):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr

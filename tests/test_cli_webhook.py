@@ -60,7 +60,7 @@ class Box:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         self.said += done.stdout + done.stderr

@@ -42,16 +42,16 @@ def test_a_halt_and_a_paused_subscription_are_told_once_each_and_when_they_are_o
         command("webhook", "pause")
         # the next look is due
         stack.redis.delete(keys.WEBHOOK_WATCHER)
-        stack.wait(lambda: "Alert: all calls are halted: " in receiver.text, seconds=40)
-        stack.wait(lambda: "Alert: the webhook subscription needs attention: " in receiver.text, seconds=40)
+        stack.wait(lambda: "Alert: all calls are halted: " in receiver.text, seconds=100)
+        stack.wait(lambda: "Alert: the webhook subscription needs attention: " in receiver.text, seconds=100)
         assert "is paused by a person" in receiver.text
 
         stack.in_sandbox(lambda world: world.faults.replace(()))
         command("resume")
         command("webhook", "resume")
         stack.redis.delete(keys.WEBHOOK_WATCHER)
-        stack.wait(lambda: "Over: all calls are halted: " in receiver.text, seconds=40)
-        stack.wait(lambda: "Over: the webhook subscription needs attention: " in receiver.text, seconds=40)
+        stack.wait(lambda: "Over: all calls are halted: " in receiver.text, seconds=100)
+        stack.wait(lambda: "Over: the webhook subscription needs attention: " in receiver.text, seconds=100)
         stack.let_waits_end()
         assert stack.ended(lead, "Pitch")["Pitch"].state == "filled"
 

@@ -10,7 +10,6 @@ import pytest
 from stack import lively_world, running
 from waiting import wait_until
 
-from service.cli.processes import request_json
 from service.enrichment import State
 
 pytestmark = pytest.mark.slow
@@ -29,7 +28,7 @@ TOLD_TO = "looks at the rules file, as it was told to"
 
 
 def rules_problem(stack):
-    return request_json("GET", f"{stack.url}/readyz")["degraded"].get("rules file", "")
+    return stack.degraded().get("rules file", "")
 
 
 def taken_up(stack, *names):
@@ -38,19 +37,18 @@ def taken_up(stack, *names):
 
 def test_a_changed_file_takes_effect_and_a_broken_one_does_not(tmp_path):
     with running(tmp_path, rules=PITCH) as stack:
-        rules = tmp_path / "rules.yaml"
         first = stack.add_lead()
         stack.ended(first["id"], "Pitch")
         assert set(stack.entries(first["id"])) == {"Pitch"}
         assert rules_problem(stack) == ""
 
-        rules.write_text(INDUSTRY)
+        stack.write_rules(INDUSTRY)
         stack.wait(lambda: taken_up(stack, "web", "worker"))
         second = stack.add_lead()
         ended = stack.ended(second["id"], "Pitch", "Industry")
         assert {entry.state for entry in ended.values()} == {State.FILLED}
 
-        rules.write_text(BROKEN)
+        stack.write_rules(BROKEN)
         problem = stack.wait(lambda: rules_problem(stack))
         assert "rules.yaml:5:27: rules[0].object: 'leed' is not one of lead, contact" in problem
         assert "stay in force" in problem
@@ -66,7 +64,7 @@ def test_a_changed_file_takes_effect_and_a_broken_one_does_not(tmp_path):
         third = stack.add_lead()
         assert set(stack.ended(third["id"], "Pitch", "Industry")) == {"Pitch", "Industry"}
 
-        rules.write_text(INDUSTRY)
+        stack.write_rules(INDUSTRY)
         stack.wait(lambda: rules_problem(stack) == "")
         for name in ("web", "worker"):
             (told,) = stack.processes.logged(name, "the rules file cannot be used; the rules in force stay")
@@ -75,7 +73,7 @@ def test_a_changed_file_takes_effect_and_a_broken_one_does_not(tmp_path):
 
 def test_on_sighup_web_and_worker_look_at_once(tmp_path):
     with running(tmp_path, rules=PITCH) as stack:
-        (tmp_path / "rules.yaml").write_text(INDUSTRY)
+        stack.write_rules(INDUSTRY)
         for name in ("web", "worker"):
             stack.processes.send(name, signal.SIGHUP)
             stack.wait(lambda name=name: stack.processes.logged(name, TOLD_TO))
@@ -87,7 +85,7 @@ def test_what_was_planned_by_a_rule_that_is_gone_ends_with_the_reason(tmp_path):
     with running(tmp_path, rules=PITCH.replace("0s", "1h")) as stack:
         lead = stack.add_lead()
         entry = stack.entry_when(lead["id"], "Pitch", lambda entry: entry.state is State.WAITING)
-        (tmp_path / "rules.yaml").write_text(INDUSTRY.replace("name: Pitch", "name: Other"))
+        stack.write_rules(INDUSTRY.replace("name: Pitch", "name: Other"))
         stack.wait(lambda: taken_up(stack, "worker"))
         stack.let_waits_end()
         stack.entry_when(lead["id"], "Pitch", lambda entry: "its rule is not in this" in entry.reason)
@@ -113,12 +111,12 @@ def test_a_new_kind_of_event_is_subscribed_to_soon(tmp_path):
         def subscribed():
             return {
                 (event.object_type, event.action)
-                for one in stack.world.subscriptions.values()
+                for one in list(stack.world.subscriptions.values())
                 for event in one.events
             }
 
         stack.wait(lambda: subscribed() == {("lead", "created")})
-        (tmp_path / "rules.yaml").write_text(SENIORITY)
+        stack.write_rules(SENIORITY)
         stack.wait(lambda: ("contact", "created") in subscribed())
 
 
@@ -127,7 +125,7 @@ def test_up_passes_sighup_on_to_its_parts(tmp_path):
         stack.processes.start("up", "up", "--data-dir", str(tmp_path / "data"), REDIS_URL="")
         stack.wait_ready("web")
         stack.wait(lambda: re.search(r'"event": "worker started"', stack.processes.log("up")))
-        (tmp_path / "rules.yaml").write_text(INDUSTRY)
+        stack.write_rules(INDUSTRY)
         stack.processes.send("up", signal.SIGHUP)
         wait_until(lambda: len(stack.processes.logged("up", TOLD_TO)) == 2)
         wait_until(lambda: len(stack.processes.logged("up", "new rules are in force")) == 2)

@@ -31,11 +31,15 @@ def test_one_trace_leads_from_the_delivery_in_one_process_to_the_filled_field_of
             tmp_path,
             rules=RULES,
             world=world,
+            workers=0,
             TRACING="otel",
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             NO_PROXY="127.0.0.1",
         ) as stack,
     ):
+        # one that starts beside web may have to wait for Close's fields, and put its first job off
+        stack.start_worker()
+        stack.wait_ready("worker")
         lead = stack.add_lead(name="Quillfeather Velocipedes")
         entry = stack.ended(lead["id"], "Pitch")["Pitch"]
         assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", entry.trace)

@@ -11,11 +11,10 @@ import threading
 
 import pytest
 from receiver_box import KEY, RULES, sample_event, save_schemas, signed
-from stack_parts import Processes
+from stack_parts import HeldPort, Processes
 from waiting import wait_until
 
 from service import keys
-from service.cli.processes import free_port
 from service.embedded_redis import EmbeddedRedis
 from service.redis_client import blocking_redis_client
 from service.settings_values import WEBHOOK_PATH
@@ -30,7 +29,8 @@ class Web:
 
     def __init__(self, directory, redis_url):
         self.redis_url = redis_url
-        self.port = free_port()
+        self.held_port = HeldPort()
+        self.port = self.held_port.number
         self.rules = directory / "rules.yaml"
         self.rules.write_text(RULES)
         self.processes = Processes(
@@ -62,7 +62,7 @@ class Web:
         """Deliver a new lead's event over a connection of its own until it is acknowledged."""
         lead_id = f"lead_{number:043}"
         body = sample_event("02", id=f"ev_{number:022}", object_id=lead_id, lead_id=lead_id)
-        wait_until(lambda: self._delivered(body), seconds=30)
+        wait_until(lambda: self._delivered(body))
         self.acknowledged.append(lead_id)
 
     def _delivered(self, body):
@@ -70,6 +70,15 @@ class Web:
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("POST", WEBHOOK_PATH, body, signed(body))
             return connection.getresponse().status == 202
+        return False
+
+    def refuses_connections(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=20).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
         return False
 
     @contextlib.contextmanager
@@ -89,29 +98,30 @@ class Web:
             yield
         finally:
             enough.set()
-            sender.join(60)
+            sender.join(120)
         assert not sender.is_alive()
 
 
 @pytest.fixture
 def web(tmp_path):
-    with EmbeddedRedis(tmp_path) as server:
+    with EmbeddedRedis(tmp_path, fsync="no") as server:
         save_schemas(server.url)
         started = Web(tmp_path, server.url)
         try:
-            wait_until(lambda: started.processes.check() or len(started.pids()) == COUNT, seconds=30)
+            wait_until(lambda: started.processes.check() or len(started.pids()) == COUNT)
             yield started
         finally:
             started.processes.close()
+            started.held_port.close()
 
 
 def test_one_that_is_killed_is_replaced_while_all_take_events_and_none_is_lost(web):
     before = web.pids()
     with web.sending():
-        wait_until(lambda: web.takers() == before, seconds=30)
+        wait_until(lambda: web.takers() == before)
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: web.takers() - before, seconds=30)
+        wait_until(lambda: web.takers() - before)
     (ended,) = web.logged("a process ended and is replaced")
     assert (ended["process"], ended["exit_code"]) == (killed, -signal.SIGKILL)
     assert len(web.pids()) == COUNT
@@ -124,7 +134,7 @@ def test_a_hangup_reaches_all_and_sigterm_ends_all_once_they_have_answered(web):
     web.rules.write_text(RULES.replace("name: Pitch", "name: Elevator pitch"))
     web.processes.send("web", signal.SIGHUP)
     for event in ("looks at the rules file, as it was told to", "new rules are in force"):
-        wait_until(lambda event=event: {line["pid"] for line in web.logged(event)} == web.pids(), seconds=20)
+        wait_until(lambda event=event: {line["pid"] for line in web.logged(event)} == web.pids())
 
     body = sample_event("02")
     head = [
@@ -141,8 +151,8 @@ def test_a_hangup_reaches_all_and_sigterm_ends_all_once_they_have_answered(web):
         connection.sendall(body[:100])
         web.processes.send("web", signal.SIGTERM)
         wait_until(lambda: len(web.logged("Shutting down")) == COUNT)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", web.port), timeout=5)
+        # they say so a moment before they close what they listen on
+        wait_until(web.refuses_connections)
         connection.sendall(body[100:])
         answer = answers.read()
     assert b"HTTP/1.1 202 " in answer
@@ -154,7 +164,7 @@ def test_a_hangup_reaches_all_and_sigterm_ends_all_once_they_have_answered(web):
 
 def test_a_supervisor_that_is_killed_leaves_nobody_and_its_port(web):
     web.processes.send("web", signal.SIGKILL)
-    wait_until(lambda: not web.processes.left(), seconds=20)
+    wait_until(lambda: not web.processes.left())
     with socket.create_server(("127.0.0.1", web.port)):
         pass
     assert "Traceback" not in web.processes.log("web")

@@ -9,8 +9,8 @@ import pytest
 from stack import lively_world, running
 
 from service import keys
-from service.cli.processes import request_json
 from service.enrichment import State
+from service.sandbox import records
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,7 @@ def unattended(directory, **options):
 
 
 def knows_a_key(stack):
-    found = request_json("GET", f"{stack.url}/readyz")
-    return "signature key" not in found["degraded"]
+    return "signature key" not in stack.degraded()
 
 
 def quiet(stack):
@@ -58,6 +57,11 @@ def quiet(stack):
 def subscription(stack):
     (one,) = stack.world.subscriptions.values()
     return one
+
+
+def taken(one):
+    """How many deliveries of a subscription were answered 2xx, at the first attempt or a later one."""
+    return one.counters["first_success"] + one.counters["retry_success"]
 
 
 def fail_for_three_days(stack):
@@ -71,7 +75,14 @@ def fail_for_three_days(stack):
 
 def fill_the_queue(stack):
     """More events wait for delivery than Close keeps; the leads they are about."""
-    return [stack.add_lead() for _ in range(5)]
+    body = {"name": "Brindlemoor Joinery", "url": "https://brindlemoor.example"}
+
+    def make(world):
+        cause = world.cause(path="/api/v1/lead/", method="POST")
+        return [records.create_lead(world, body, cause) for _ in range(5)]
+
+    # in one go: an event that is tried for 72 hours of Close's time, a moment here, is dropped
+    return stack.in_sandbox(make)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_a_subscription_that_close_has_paused_is_revived_and_its_gap_filled_with
         before = stack.add_lead()
         stack.ended(before["id"], "Pitch")
         # Close's side hears of the 202 when it reads it; the call may be through by then
-        stack.wait(lambda: subscription(stack).counters["first_success"] == 1)
+        stack.wait(lambda: taken(subscription(stack)) == 1)
 
         stack.processes.kill("web")
         lost = fail(stack)
@@ -107,7 +118,7 @@ def test_a_subscription_that_close_has_paused_is_revived_and_its_gap_filled_with
 
         after = stack.add_lead()
         stack.ended(after["id"], "Pitch")
-        stack.wait(lambda: subscription(stack).counters["first_success"] == 2)
+        stack.wait(lambda: taken(subscription(stack)) == 2)
         assert stack.counts() == {"filled": 12}
         assert (stack.world.calls.ran, stack.world.calls.most_runs_of_a_field) == (12, 1)
         assert stack.processes.logged("worker", "the subscription was paused and is active again")
@@ -123,7 +134,8 @@ def test_while_its_key_is_replaced_every_event_is_taken_and_paid_for_once(tmp_pa
         assert len(stack.world.subscriptions) == 2
         leads = [stack.add_lead() for _ in range(5)]
         assert stack.all_ended(total=5) == {"filled": 5}
-        stack.wait(lambda: all(one.counters for one in stack.world.subscriptions.values()))
+        # one whose first delivery came before its key was known has to be tried again
+        stack.wait(lambda: all(map(taken, list(stack.world.subscriptions.values()))))
 
         stack.redis.delete(keys.WEBHOOK_WATCHER)
         stack.wait(lambda: old.id not in stack.world.subscriptions)

@@ -23,7 +23,8 @@ rules:
   - {name: Pitch, object: lead, field: Pitch}
 """
 NAMES = ("Industry", "Employees", "Pitch")
-CALL_SECONDS = 1.5
+CALL_SECONDS = 5.0
+"""Long enough to do something to a worker meanwhile, on a busy machine, too."""
 
 
 def slow_world(call_seconds=CALL_SECONDS):
@@ -60,6 +61,7 @@ def test_a_stopping_worker_lets_calls_in_flight_finish_and_leaves_nothing_behind
     with running(tmp_path, rules=RULES, world=slow_world()) as stack:
         lead_id = lead_being_asked_about(stack)
         stack.processes.send("worker", signal.SIGTERM)
+        stack.wait(lambda: stack.processes.logged("worker", "stopping"))
         later = stack.add_lead()["id"]
 
         assert stack.processes.wait("worker") == 0
@@ -134,7 +136,7 @@ def test_a_running_worker_and_its_jobs_are_visible_to_rq_info(tmp_path):
             [sys.executable, "-m", "rq.cli", "info", "--raw", "--url", stack.server.url],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=50,
             check=True,
             env=stack.processes.environ,
         ).stdout
@@ -158,7 +160,8 @@ def test_rqs_own_worker_runs_our_jobs_to_their_end(tmp_path):
             module="rq.cli",
         )
 
-        assert stack.processes.wait("stock") == 0, stack.processes.log("stock")
+        # it forks for each job
+        assert stack.processes.wait("stock", seconds=180) == 0, stack.processes.log("stock")
         assert_each_called_once(stack, lead_id, stack.ended(lead_id, *NAMES, seconds=0), State.FILLED)
         assert stack.rq_leftovers() == []
 

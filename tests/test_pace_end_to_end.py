@@ -18,12 +18,13 @@ rules:
   - {name: Employees, object: lead, field: Employee count}
   - {name: Pitch, object: lead, field: Pitch}
 """
-LEADS = 40
+LEADS = 60
 CALLS = 3 * LEADS
 
 
 def test_two_workers_fill_every_field_at_closes_pace_with_hardly_a_refusal(tmp_path):
-    limits = {"POST enrich_field": Limit(rate_per_second=40, burst=10)}
+    # where the machine stands still for a second, the bucket gathers places for what then comes together
+    limits = {"POST enrich_field": Limit(rate_per_second=40, burst=60)}
     world = lively_world(latency_min_seconds=0.05, latency_max_seconds=0.2, limits=limits)
     with running(tmp_path, rules=RULES, world=world, workers=2, WORKER_CONCURRENCY=CALLS // 2) as stack:
         stack.in_sandbox(lambda world: add_invented_leads(world, LEADS))

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 from receiver_box import FIELDS, KEY, ORGANIZATION
-from stack_parts import Processes
+from stack_parts import HeldPort, Processes
 from waiting import wait_until
 
 from service import keys
-from service.cli.processes import free_port, request_json
+from service.cli.processes import request_json
 from service.enrichment import entry_id
 from service.log import get_logger
 from service.schema_cache import SchemaCache
@@ -49,7 +49,7 @@ rules:
 LEAD_FIELDS: Mapping[str, str] = FIELDS["lead"]
 """The ids and names of the fields in Close."""
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 REWRITE_SECONDS = 120.0
 LONG_AGO_MS = 1
 AT_ONCE = 1000
@@ -152,7 +152,7 @@ class Receivers(contextlib.ExitStack):
 
     def bare(self) -> Receiver:
         """The app that only reads, see `tests.bench.bare_app`."""
-        port = free_port()
+        port = self.enter_context(HeldPort()).number
 
         def start() -> int:
             return self._started("bare", WEBHOOK_PATH, port, str(port), module="tests.bench.bare_app")
@@ -186,7 +186,7 @@ class Receivers(contextlib.ExitStack):
                 preload(server.url, waiting, fields=fields)
         client.config_set("auto-aof-rewrite-percentage", 0)
         (directory / "rules.yaml").write_text(rules)
-        port = free_port()
+        port = self.enter_context(HeldPort()).number
 
         def start() -> int:
             return self._started(

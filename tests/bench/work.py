@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import signal
 import subprocess
@@ -59,6 +60,9 @@ STOCK_QUEUE = "stock"
 STOCK_PROBE = 4
 """Stock workers that are weighed to find how many fit."""
 STOCK_CALLS_EACH = 4
+STOCK_LEAST_SECONDS = 5.0
+"""Each has calls for so long at least: the last to start must find the first one still at work."""
+
 MOST_SECONDS = 120.0
 
 
@@ -95,7 +99,8 @@ def run_work(
         peak_mb = peak_memory_mb(service.children.pid("worker"))
         os.kill(service.children.pid("worker"), signal.SIGSTOP)
         try:
-            pool = _stock_pool(service, memory_mb=peak_mb)
+            calls_each = max(STOCK_CALLS_EACH, math.ceil(STOCK_LEAST_SECONDS / latency_seconds))
+            pool = _stock_pool(service, memory_mb=peak_mb, calls_each=calls_each)
         finally:
             os.kill(service.children.pid("worker"), signal.SIGCONT)
     elapsed_seconds = median(one["elapsed_seconds"] for one in rounds)
@@ -194,16 +199,17 @@ def _rq_stock_ms() -> float:
         return (time.process_time() - before) / EMPTY_JOBS * 1000
 
 
-def _stock_pool(service: Service, *, memory_mb: float) -> Figures:
+def _stock_pool(service: Service, *, memory_mb: float, calls_each: int) -> Figures:
     """Jobs a second of as many stock workers as fit into so much memory."""
-    probe = _pool_run(service, STOCK_PROBE)
+    probe = _pool_run(service, STOCK_PROBE, calls_each=calls_each)
     one_mb = (probe["memory_mb"] - probe["parent_mb"]) / STOCK_PROBE
-    return _pool_run(service, max(1, int((memory_mb - probe["parent_mb"]) / one_mb)))
+    workers = max(1, int((memory_mb - probe["parent_mb"]) / one_mb))
+    return _pool_run(service, workers, calls_each=calls_each)
 
 
-def _pool_run(service: Service, workers: int) -> Figures:
+def _pool_run(service: Service, workers: int, *, calls_each: int) -> Figures:
     """Let a pool do several calls each; its memory while all are at work, and jobs a second meanwhile."""
-    wanted = STOCK_CALLS_EACH * workers
+    wanted = calls_each * workers
     queue = Queue(STOCK_QUEUE, connection=service.redis, serializer=JSONSerializer)
     calls = [
         queue.enqueue(stock_job.ask, f"{service.sandbox_url}/api/v1/enrich_field/", _authorization(), body)
