@@ -68,9 +68,8 @@ class DeliveryHttp(BoundedHttp):
             and not self.expect_100_continue
             and not self.parser.should_upgrade()
             and (self.cycle is None or self.cycle.response_complete)
-            # so the body has a length, which the parser keeps to, and it is one that we take
-            and any(name == b"content-length" for name, _ in self.headers)
-            and self._webhook.refusal(self.headers) is None
+            # the parser keeps to the length
+            and self._webhook.expects_all_of(self.headers)
         )
 
 

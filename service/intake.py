@@ -213,15 +213,14 @@ class Intake:
         self, event: Event, knowledge: Knowledge, noted: Mapping[str, object]
     ) -> Answer:
         facts = _facts(event)
-        noted = {**noted, "event_id": event.id, "type": facts["type"]}
         with self._tracing.step("plan"):
             planned = self.plan(event, knowledge)
         if isinstance(planned, Ignored):
-            self._log.info("ignored", **noted, reason=planned.text)
+            self._tell("ignored", facts, noted, reason=planned.text)
             return Answer(status=200, body={**facts, "status": "ignored", "reason": planned.text})
         if not planned.enrichments:
             skipped = list(planned.skipped)
-            self._log.info("ignored", **noted, skipped=msgspec.to_builtins(skipped))
+            self._tell("ignored", facts, noted, skipped=skipped)
             return Answer(
                 status=200,
                 body={**facts, "status": "ignored", "reason": "no rule wants it", "skipped": skipped},
@@ -232,9 +231,16 @@ class Intake:
         duplicate = all(one.result == "duplicate" for one in accepted)
         status = "duplicate" if duplicate else "accepted"
         told = {"planned": accepted, "skipped": list(planned.skipped)}
-        if self._log.is_enabled_for(logging.INFO):
-            self._log.info(status, **noted, **msgspec.to_builtins(told))
+        self._tell(status, facts, noted, **told)
         return Answer(status=202, body={**facts, "status": status, **told})
+
+    def _tell(
+        self, status: str, facts: Mapping[str, str], noted: Mapping[str, object], **more: object
+    ) -> None:
+        """Log what became of an event; where nobody wants the line, it is not made ready either."""
+        if self._log.is_enabled_for(logging.INFO):
+            named = {**noted, "event_id": facts["event"], "type": facts["type"]}
+            self._log.info(status, **named, **msgspec.to_builtins(more))
 
     def plan(self, event: Event, knowledge: Knowledge) -> Plan | Ignored:
         """What the rules make of an event."""

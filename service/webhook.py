@@ -48,11 +48,15 @@ class Webhook:
 
     def refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> Answer | None:
         """The answer to a head without JSON, or with too long a body; None where the body is wanted."""
-        if not _is_json(_first(headers, b"content-type")):
+        kind, length = _kind_and_length(headers)
+        if not _is_json(kind):
             return Answer(status=415, body={"error": "expected content-type application/json"})
-        if _announces_over(_first(headers, b"content-length"), self._max_body_bytes):
-            return self._too_long()
-        return None
+        return self._too_long() if _announces_over(length, self._max_body_bytes) else None
+
+    def expects_all_of(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether the head is no reason to refuse, and says how long a body will come."""
+        kind, length = _kind_and_length(headers)
+        return length != b"" and _is_json(kind) and not _announces_over(length, self._max_body_bytes)
 
     async def answer(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Answer a delivery that has come in whole, and that its head is no reason to refuse."""
@@ -85,16 +89,25 @@ def written(answer: Answer) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return headers, body
 
 
-def _first(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """The value of the first header of that name, which ASGI has in lower case; empty where there is none."""
+def _kind_and_length(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Content-Type and Content-Length, which ASGI has in lower case; empty where there is none.
+
+    Of several the first counts; several lengths are refused by the parser.
+    """
+    kind = length = b""
     for name, value in headers:
-        if name == wanted:
-            return value
-    return b""
+        if name == b"content-length":
+            length = length or value
+        elif name == b"content-type":
+            kind = kind or value
+    return kind, length
 
 
 def _is_json(content_type: bytes) -> bool:
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+    return (
+        content_type == b"application/json"
+        or content_type.partition(b";")[0].strip().lower() == b"application/json"
+    )
 
 
 def _announces_over(length: bytes, most: int) -> bool:
