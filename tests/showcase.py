@@ -106,7 +106,8 @@ class Showcase:
                     event(f"ev_{lead_id}", object_id=lead_id), organization_id=world.organization.id
                 )
                 guard = Burst(most=0, within_seconds=3600.0)
-                await accepter.accept(happened, [structs.replace(planned, field_name="Pitch")], burst=guard)
+                named = structs.replace(planned, target=structs.replace(planned.target, field_name="Pitch"))
+                await accepter.accept(happened, [named], burst=guard)
 
         self.stack.ask(plan)
         return leads
