@@ -209,7 +209,7 @@ async def test_many_workers_at_once_never_exceed_a_budget(box):
     items = [wanted(f"cf_{number}") for number in range(entries)]
     for start in range(0, entries, 500):
         await box.accepter.accept(event(f"ev_{start}"), items[start : start + 500])
-    todo = [id_of(item.field_id) for item in items]
+    todo = [id_of(item.target.field_id) for item in items]
     calls: set[str] = set()
     refused = 0
     most = 0
