@@ -120,6 +120,7 @@ class Accepter:
         *,
         bulk: bool = False,
         burst: Burst | None = None,
+        saves: bool = True,
     ) -> list[Accepted]:
         """Make an event's enrichments durable: claimed in the ledger and enqueued, or found there already.
 
@@ -128,6 +129,8 @@ class Accepter:
             enrichments: at least one.
             bulk: put them all behind live work, whatever their rules say.
             burst: the burst guard, or None for none.
+            saves: whether the price list counts what is there already as saved. It is not where we only look
+                again at what has been delivered.
 
         Raises:
             StoreUnavailableError: Redis did not confirm. Trying again is safe.
@@ -143,7 +146,9 @@ class Accepter:
                 )
                 for item in enrichments
             ]
-            claim = self._claims.claim(event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context)
+            claim = self._claims.claim(
+                event, enrichments, ids, bulk=bulk, burst=burst, trace=step.context, saves=saves
+            )
             letters = await self._share_a_trip(claim)
         accepted = [
             Accepted(rule=item.target.rule, enrichment=one, result=RESULTS[letter])

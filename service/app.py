@@ -46,6 +46,7 @@ def create_app(
     keyed: Callable[[], bool],
     ledger: Ledger,
     knowledge: Callable[[], Knowledge],
+    knows_us: Callable[[Request], bool],
     redis_problems: Callable[[], Sequence[str]] = tuple,
     more_routes: Sequence[BaseRoute] = (),
     lifespan: Lifespan[Starlette] | None = None,
@@ -57,6 +58,7 @@ def create_app(
         keyed: whether a signature key is known.
         ledger: for `/readyz`.
         knowledge: what is known at the moment.
+        knows_us: whether a request may learn more than that we are alive; see `service.metrics_access`.
         redis_problems: what the last look at Redis's health found wrong.
         more_routes: what else is served.
         lifespan: what runs beside the requests.
@@ -65,9 +67,9 @@ def create_app(
     async def livez(_: Request) -> Response:
         return JsonResponse({"status": "alive"}, status=200)
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         found = await readiness(ledger, knowledge(), keyed=keyed(), redis_problems=redis_problems())
-        return JsonResponse(found.body(), status=found.status)
+        return JsonResponse(found.body(reasons=knows_us(request)), status=found.status)
 
     app = Starlette(
         routes=[

@@ -65,6 +65,7 @@ class Claims:
         bulk: bool,
         burst: Burst | None,
         trace: str,
+        saves: bool = True,
     ) -> Claim:
         """What the script is to do about an event.
 
@@ -75,6 +76,7 @@ class Claims:
             bulk: put them all behind live work, whatever their rules say.
             burst: the burst guard, or None for none.
             trace: what their executions are part of; "" for nothing.
+            saves: whether what is there already counts as saved.
         """
         kinds: dict[int, Kind] = {}
         items = []
@@ -93,6 +95,7 @@ class Claims:
                 most,
                 within_ms,
                 trace,
+                saves,
                 items,
             )
         )

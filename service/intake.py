@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from service.signature import SignatureKey, Verified
     from service.tracing import Step, Tracing
 
-PATIENCE_SECONDS = 1.2
+PATIENCE_SECONDS = 0.95
 """Redis is away if it takes longer. Close's own patience is not documented, so an answer comes soon."""
 
 RETRY_AFTER_SECONDS = 10

@@ -25,7 +25,7 @@ LOOK_EVERY_SECONDS = 3.0
 LEAST_PAUSE_SECONDS = 1.0
 """Between two looks, however many deliveries are refused."""
 
-PATIENCE_SECONDS = 1.2
+PATIENCE_SECONDS = 0.95
 """A delivery that waits for a look is answered soon, though Redis hangs."""
 
 

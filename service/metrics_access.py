@@ -1,4 +1,4 @@
-"""Who may scrape. Pure.
+"""Who may scrape, and read the reasons in `/readyz`. Pure.
 
 Whoever is on this machine may, as long as `METRICS_TOKEN` is unset and nothing says that a proxy passes on
 what somebody else asks. Everybody else needs a token.

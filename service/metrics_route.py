@@ -11,29 +11,43 @@ from service.app import JsonResponse
 from service.metrics_access import may_scrape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
     from service.metrics import Metrics
     from service.settings_values import Secret
 
 
-def metrics_route(metrics: Metrics, *, metrics_token: Secret | None, admin_token: Secret | None) -> Route:
-    """The route.
+def scrapers(*, metrics_token: Secret | None, admin_token: Secret | None) -> Callable[[Request], bool]:
+    """Tells whether a request may scrape.
 
     Args:
-        metrics: answers.
         metrics_token: see `service.metrics_access`; None when unset.
         admin_token: the same.
     """
 
-    async def scrape(request: Request) -> Response:
-        allowed = may_scrape(
+    def may(request: Request) -> bool:
+        return may_scrape(
             client_host=None if request.client is None else request.client.host,
             headers=request.headers,
             metrics_token=None if metrics_token is None else metrics_token.reveal(),
             admin_token=None if admin_token is None else admin_token.reveal(),
         )
-        if not allowed:
+
+    return may
+
+
+def metrics_route(metrics: Metrics, *, may: Callable[[Request], bool]) -> Route:
+    """The route.
+
+    Args:
+        metrics: answers.
+        may: see `scrapers`.
+    """
+
+    async def scrape(request: Request) -> Response:
+        if not may(request):
             return JsonResponse(
                 {"error": "expected `Authorization: Bearer` with METRICS_TOKEN"},
                 status=401,

@@ -43,11 +43,17 @@ class Readiness:
         """The HTTP status of `/readyz`."""
         return 503 if self.problems else 200
 
-    def body(self) -> dict[str, Any]:
-        """The JSON of `/readyz`."""
+    def body(self, *, reasons: bool) -> dict[str, Any]:
+        """The JSON of `/readyz`.
+
+        Args:
+            reasons: whether to say why: reasons name fields, processes and what people wrote.
+        """
         if self.problems:
-            return {"status": "unavailable", "problems": self.problems, "degraded": self.degraded}
-        return {"status": "degraded" if self.degraded else "ready", "degraded": self.degraded}
+            told: dict[str, Any] = {"status": "unavailable", "problems": self.problems}
+        else:
+            told = {"status": "degraded" if self.degraded else "ready"}
+        return {**told, "degraded": self.degraded} if reasons else {"status": told["status"]}
 
 
 async def readiness(

@@ -170,6 +170,16 @@ def test_while_redis_hangs_it_is_unavailable_within_two_seconds(own_redis):
             assert receiver.get("/livez").status == 200
 
 
+@pytest.mark.parametrize("headers", [{"host": "enrich.example.com"}, {"x-forwarded-for": "127.0.0.1"}])
+def test_a_stranger_learns_whether_it_is_ready_and_not_why(redis_url, headers):
+    token = "t" * 16
+    with Receiver(redis_url, ADMIN_TOKEN=token, rules=DISABLED) as receiver:
+        told = receiver.request("GET", "/readyz", None, headers)
+        assert (told.status, told.body) == (503, {"status": "unavailable"})
+        told = receiver.request("GET", "/readyz", None, {**headers, "authorization": f"Bearer {token}"})
+        assert (told.status, set(told.body)) == (503, {"status", "problems", "degraded"})
+
+
 async def test_only_living_workers_of_our_queues_count(async_redis, blocking_redis):
     ledger = Ledger(async_redis)
     assert await alive_workers(ledger) == []

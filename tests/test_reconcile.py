@@ -109,6 +109,17 @@ async def test_what_was_delivered_is_no_miss(async_redis):
         assert of_entry.startswith(box.entry_of(missed["id"]))
 
 
+async def test_looking_again_at_what_is_known_saves_nothing(async_redis):
+    async with reconciling(async_redis, rules=LEAD_RULE) as box:
+        box.add_lead()
+        for _ in range(3):
+            await walk(box)
+
+        assert len(await box.ledger.queued(jobs.BULK_QUEUE)) == 1
+        # the price list, and in it what was saved, begins with money that a delivery would have cost
+        assert [key async for key in async_redis.scan_iter(keys.cost("*"))] == []
+
+
 async def test_the_mark_is_the_newest_event_once_the_window_is_drained(async_redis):
     async with reconciling(async_redis) as box:
         box.add_lead()

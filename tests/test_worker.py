@@ -14,7 +14,7 @@ import structlog
 from ledger_box import FIELD, LedgerBox, event, id_of, wanted
 from waiting import eventually
 
-from service import keys
+from service import jobs, keys
 from service.enrichment import ENTRY_VERSION, State
 from service.knowledge import Knowledge
 from service.ledger import LEASE_MS
@@ -203,6 +203,38 @@ async def test_a_job_whose_entry_is_a_newer_releases_is_offered_again_later_and_
     assert {await box.redis.hget(keys.entry(one.id), "fence") for one in entries} == {None}
     told = [call for call in tools.log.calls if call.args == ("left to workers of a newer release",)]
     assert len(told) == 1
+
+
+async def foreign_job(box, entry):
+    await box.redis.hset(jobs.job_key(entry.job_id), "data", b'["os.system", null, [], {}]')
+
+
+async def lost_entry(box, entry):
+    await box.redis.delete(keys.entry(entry.id))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (foreign_job, "a job that is not ours is not run"),
+        (lost_entry, "a job without an enrichment is not run"),
+    ],
+)
+async def test_a_job_that_delivers_nothing_is_told_in_the_log(box, tools, worker, spoil, told):
+    entry = await box.plan()
+    await spoil(box, entry)
+    serving = asyncio.create_task(worker.serve(tools, alongside=list))
+    try:
+        await eventually(lambda: is_told(tools, told))
+    finally:
+        worker._stopping.set()
+        await serving
+    (call,) = [call for call in tools.log.calls if call.args == (told,)]
+    assert (call.method_name, call.kwargs["job"]) == ("warning", entry.job_id)
+
+
+async def is_told(tools, told):
+    return any(call.args == (told,) for call in tools.log.calls)
 
 
 async def all_scheduled(box, entries):

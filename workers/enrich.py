@@ -67,6 +67,9 @@ async def enrich(job_id: str, tools: Tools, *, holder: str, trial: bool = False)
         return Went.REFUSED
     if claim == NotClaimed("newer"):
         return Went.NEWER
+    if claim == NotClaimed("missing"):
+        tools.log.warning("a job without an enrichment is not run", job=job_id)
+        return Went.THROUGH
     if isinstance(claim, NotClaimed):
         tools.log.info("job is not needed", job=job_id, why=claim.why)
         return Went.THROUGH

@@ -226,7 +226,7 @@ class Reconciler:
     async def _accept(self, event: Event, enrichments: Sequence[PlannedEnrichment]) -> list[str]:
         budget = self._knowledge().rulebook.budget
         accepted = await self._accepter.accept(
-            event, enrichments, bulk=True, burst=None if budget is None else budget.burst
+            event, enrichments, bulk=True, burst=None if budget is None else budget.burst, saves=False
         )
         return [one.result for one in accepted]
 

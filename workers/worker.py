@@ -223,6 +223,7 @@ class EnrichmentWorker(BaseWorker):
 
     async def _run(self, one: Taken, tools: Tools, *, trial: bool) -> Went:
         if one.error is not None:
+            tools.log.warning("a job that is not ours is not run", job=one.job.id, why=one.error)
             return Went.THROUGH
         holder = f"{tools.worker}/{one.execution.id}"
         try:

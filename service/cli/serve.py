@@ -27,7 +27,7 @@ from service.ledger import Ledger
 from service.log import get_logger
 from service.meter import Meter
 from service.metrics import Metrics
-from service.metrics_route import metrics_route
+from service.metrics_route import metrics_route, scrapers
 from service.redis_client import redis_client
 from service.redis_health import HealthWatch
 from service.schema_cache import SchemaCache
@@ -178,15 +178,17 @@ def build_app(
             await connection.aclose()
             await tracing.aclose()
 
+    may_scrape = scrapers(metrics_token=settings.metrics_token, admin_token=settings.admin_token)
     webhook = Webhook(intake, max_body_bytes=settings.max_body_bytes)
     app = create_app(
         webhook=webhook,
         keyed=lambda: intake.keyed,
         ledger=Ledger(connection),
         knowledge=learner.current,
+        knows_us=may_scrape,
         redis_problems=health.problems,
         more_routes=[
-            metrics_route(metrics, metrics_token=settings.metrics_token, admin_token=settings.admin_token),
+            metrics_route(metrics, may=may_scrape),
             *(() if site is None else site.routes()),
         ],
         lifespan=lifespan,

@@ -10,6 +10,7 @@
 --                       kinds = [ [ number, rule, type, field, name, mode, delay_ms, bulk, front ] ] }
 --       2.. for each event MessagePack [ event, action, org, stamp, began (ISO 8601: nobody can have called for the record
 --           before, or ""), burst guard's most or -1, its within_ms, trace (what the executions are part of) or "",
+--           saves (whether what is there already counts as saved: not where we have only looked again ourselves),
 --           [ [ number of the kind, id, job, object, lead, judged, reopens ] ] ]
 -- Returns for each event a letter for each of its items, or "!" and why it was refused:
 --         p planned | r reopened | a again (will run once more when what is under way has ended)
@@ -143,7 +144,7 @@ local MOST_LOOKED_AT = 1000 -- Lua's stack is small
 local NOTHING = { false, false, false }
 
 local function take(event)
-  local event_id, action, org, stamp, began, most, within_ms, trace, items = unpack(event)
+  local event_id, action, org, stamp, began, most, within_ms, trace, saves, items = unpack(event)
   -- all that may go wrong comes before anything is written
   local found, objects, may_reopen, names = {}, {}, false, {}
   for _, item in ipairs(items) do
@@ -190,7 +191,7 @@ local function take(event)
     local newer = reopens and not seen
     if claimed[id] then
       letters[i] = 'd'
-      tally(costs, kind.cost, 1)
+      if saves then tally(costs, kind.cost, 1) end
     elseif not state or (FINAL[state] and newer) then
       local key = KEYS[15] .. id
       if state then
@@ -238,7 +239,7 @@ local function take(event)
       call('HSET', KEYS[15] .. id, 'again', event_id)
       letters[i] = 'a'
     else
-      tally(costs, kind.cost, 1)
+      if saves then tally(costs, kind.cost, 1) end
       letters[i] = 'd'
     end
   end
