@@ -120,6 +120,24 @@ def test_only_commands_that_exist_are_started() -> None:
     assert isinstance(main.commands["health"], click.Command)
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("compose web", "ADMIN_TOKEN_FILE"),
+        ("kubernetes", "ADMIN_TOKEN_FILE"),
+        ("render close-enrich-web", "ADMIN_TOKEN"),
+    ],
+)
+def test_the_dashboard_can_be_opened(where, name) -> None:
+    assert name in ENVIRONMENTS[where]
+
+
+@pytest.mark.parametrize("section", ["Compose", "Kubernetes", "systemd", "Fly.io", "Render", "Heroku"])
+def test_the_readme_says_how_the_dashboard_is_opened_there(section) -> None:
+    text = read("README.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    assert re.search("admin_token", text, re.IGNORECASE)
+
+
 def test_the_version_is_the_packages_everywhere() -> None:
     assert set(re.findall(r"^ARG VERSION=(\S+)", DOCKERFILE, re.MULTILINE)) == {VERSION}
     images = [COMPOSE["services"][name]["image"] for name in ("web", "worker")]

@@ -9,6 +9,7 @@ from deploy_box import DEPLOY, documents, kustomized, run_tool
 
 from service.jobs import LIVE_QUEUE
 from service.metrics_catalogue import FAMILIES
+from service.settings import Settings, load_settings
 from service.settings_values import WEBHOOK_PATH
 
 NOT_BUILT_IN = {"ScaledObject", "ServiceMonitor"}
@@ -26,6 +27,23 @@ def test_kubernetes_knows_every_field_of_what_kustomize_makes(directory, tmp_pat
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
     assert said.count("passed for resource") == len([one for one in made if one["kind"] not in NOT_BUILT_IN])
+
+
+def test_the_example_s_secret_holds_what_the_settings_read_from_files() -> None:
+    settings = documents("kubernetes/base/settings.yaml")[0]["data"]
+    mounted = next(one for one in PODS["web"]["containers"][0]["volumeMounts"] if one["name"] == "secrets")
+    paths = [path for name, path in settings.items() if name.endswith("_FILE") and name != "RULES_FILE"]
+    secret = documents("kubernetes/example/secret.example.yaml")[0]["stringData"]
+    assert sorted(paths) == sorted(f"{mounted['mountPath']}/{name}" for name in secret)
+    assert "ADMIN_TOKEN_FILE" in settings
+
+
+def test_nothing_starts_with_the_tokens_of_the_example() -> None:
+    secret = documents("kubernetes/example/secret.example.yaml")[0]["stringData"]
+    tokens = {name: secret[name.lower()] for name in ("ADMIN_TOKEN", "METRICS_TOKEN")}
+    found = load_settings(tokens, needs=(), on_terminal=False)
+    assert not isinstance(found, Settings)
+    assert {problem.name for problem in found} == tokens.keys()
 
 
 @pytest.mark.slow
