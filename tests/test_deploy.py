@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 
 import click
@@ -151,6 +153,29 @@ def test_the_version_is_the_packages_everywhere() -> None:
 def test_the_lock_is_made_for_the_python_of_the_image() -> None:
     locked = re.search(r"^python=(\S+)", read("lock.sh"), re.MULTILINE)[1]
     assert set(re.findall(r"^FROM python:(\S+)-slim", DOCKERFILE, re.MULTILINE)) == {locked}
+
+
+CONTAINER_TOOLS = ("buildah", "podman", "runc", "conmon", "debootstrap", "ip", "curl", "redis-server")
+
+
+@pytest.mark.parametrize("missing", [None, *CONTAINER_TOOLS])
+def test_the_image_s_test_says_beforehand_which_of_its_tools_is_missing(missing, tmp_path) -> None:
+    for name in CONTAINER_TOOLS:
+        if name != missing:
+            (tmp_path / name).symlink_to("/bin/true")
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    (tmp_path / "id").chmod(0o755)
+    done = subprocess.run(
+        [shutil.which("bash"), DEPLOY / "container_test.sh", "--check"],
+        env={"PATH": str(tmp_path), "CONTAINER_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "" if missing is None else f"needs root, and: {missing} (see the head of this script)\n"
+    assert (done.returncode, done.stderr) == (2 if missing else 0, said)
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_image_gets_what_it_copies_and_nothing_else() -> None:
