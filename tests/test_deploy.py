@@ -16,7 +16,7 @@ from deploy_box import AFTER_GRACE_SECONDS, DEPLOY, PROJECT, PYPROJECT, VERSION,
 
 from service.cli.main import main
 from service.rules_file import load_rules
-from service.settings import SETTINGS
+from service.settings import SETTINGS, Settings, load_settings
 from workers.worker import PUT_BACK_SECONDS
 
 COMPOSE = documents("compose.yaml")[0]
@@ -138,6 +138,25 @@ def test_the_dashboard_can_be_opened(where, name) -> None:
 def test_the_readme_says_how_the_dashboard_is_opened_there(section) -> None:
     text = read("README.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
     assert re.search("admin_token", text, re.IGNORECASE)
+
+
+def test_the_steps_for_systemd_leave_what_its_units_name_and_let_nobody_else_read_secrets(tmp_path) -> None:
+    steps = read("README.md").split("\n## systemd\n")[1].split("\n## ")[0]
+    named = {
+        line.split("=", 1)[1]
+        for path in UNITS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("Documentation=")
+    }
+    assert named == {"file:/opt/close-enrich/README.md"}
+    assert re.search(r"\bcp README\.md /opt/close-enrich/$", steps, re.MULTILINE)
+    made = re.search(r"^    (printf .*?)\n    \S", steps + "\n", re.MULTILINE | re.DOTALL)[1]
+    made = made.replace("/etc/close-enrich/environment", str(tmp_path / "environment"))
+    subprocess.run([shutil.which("bash"), "-ec", f"umask 022; {made}"], check=True)
+    assert (tmp_path / "environment").stat().st_mode & 0o777 == 0o600
+    environment = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    assert isinstance(load_settings(environment, needs=(), on_terminal=False), Settings)
+    assert environment.keys() == {"PUBLIC_URL", "ADMIN_TOKEN"}
 
 
 def test_the_version_is_the_packages_everywhere() -> None:
