@@ -13,8 +13,10 @@ import click
 import pytest
 import yaml
 from deploy_box import AFTER_GRACE_SECONDS, DEPLOY, PROJECT, PYPROJECT, VERSION, documents, read, seconds
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.cli.main import main
+from service.redis_address import parse_redis_address
 from service.rules_file import load_rules
 from service.settings import SETTINGS, Settings, load_settings
 from workers.worker import PUT_BACK_SECONDS
@@ -101,13 +103,68 @@ def test_a_stopping_worker_is_left_the_time_it_needs(stop_seconds, environment) 
 
 
 def test_a_worker_of_the_procfile_ends_within_the_half_minute_that_heroku_leaves() -> None:
-    grace = re.search(r"SHUTDOWN_GRACE:-(\d+)s", (PROJECT / "Procfile").read_text(encoding="utf-8"))
+    grace = re.search(r"SHUTDOWN_GRACE:-(\d+)s", PROCFILE)
     assert int(grace[1]) + PUT_BACK_SECONDS < 30
 
 
+PROCFILE = (PROJECT / "Procfile").read_text(encoding="utf-8")
+BELIEVED = {
+    "fly": FLY["env"]["FORWARDED_ALLOW_IPS"],
+    "render": ENVIRONMENTS["render close-enrich-web"]["FORWARDED_ALLOW_IPS"],
+    "Procfile": re.search(r"\$\{FORWARDED_ALLOW_IPS:-(\S+)\}", PROCFILE)[1],
+}
+
+
+async def seen_behind(believed, *, peer, headers):
+    """What pages see of a request: its scheme, and the address that it comes from."""
+    seen = {}
+
+    async def app(scope, _receive, _send):
+        seen.update(scope)
+
+    scope = {"type": "http", "scheme": "http", "client": (peer, 4711), "headers": headers}
+    await ProxyHeadersMiddleware(app, trusted_hosts=believed)(scope, None, None)
+    return seen["scheme"], seen["client"][0]
+
+
+@pytest.mark.parametrize("peer", ["10.1.2.3", "172.16.4.5", "100.64.0.9", "fdaa::3"])
+@pytest.mark.parametrize("where", BELIEVED)
+async def test_a_platform_s_proxy_is_believed_and_not_what_a_visitor_makes_up(where, peer) -> None:
+    headers = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-for", b"192.0.2.66, 203.0.113.5, 10.9.9.9")]
+    assert await seen_behind(BELIEVED[where], peer=peer, headers=headers) == ("https", "203.0.113.5")
+
+
+@pytest.mark.parametrize("where", BELIEVED)
+async def test_whoever_else_reaches_the_port_is_believed_nothing(where) -> None:
+    headers = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-for", b"192.0.2.66")]
+    assert await seen_behind(BELIEVED[where], peer="203.0.113.5", headers=headers) == ("http", "203.0.113.5")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("rediss://:pw@ec2.example:6380", "rediss://:pw@ec2.example:6380?ssl_cert_reqs=none"),
+        ("rediss://h:1/0?db=1", "rediss://h:1/0?db=1&ssl_cert_reqs=none"),
+        ("rediss://h:1?ssl_ca_certs=/ca.pem", "rediss://h:1?ssl_ca_certs=/ca.pem"),
+        ("rediss://h:1?db=1&ssl_cert_reqs=required", "rediss://h:1?db=1&ssl_cert_reqs=required"),
+        ("redis://:pw@h:1", "redis://:pw@h:1"),
+        ("", ""),
+    ],
+)
+def test_the_certificate_of_heroku_s_redis_is_not_looked_at_and_others_are(given, used) -> None:
+    done = subprocess.run(
+        [shutil.which("bash"), "-euc", '. "$1"; printf %s "${REDIS_URL:-}"', "-", DEPLOY / "heroku.profile"],
+        env={"REDIS_URL": given} if given else {},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == used
+    assert not used or parse_redis_address(used).url == used
+
+
 def test_only_commands_that_exist_are_started() -> None:
-    procfile = (PROJECT / "Procfile").read_text(encoding="utf-8")
-    started = re.findall(r"service\.cli\.main (\S+)", procfile)
+    started = re.findall(r"service\.cli\.main (\S+)", PROCFILE)
     started += [
         command
         for path in UNITS
