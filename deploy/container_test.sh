@@ -149,7 +149,7 @@ echo "--- base image: $((SECONDS - began)) s"
 # this machine's certificates are laid over the image's while it builds; nothing of them enters it
 began=$SECONDS
 if buildah bud --isolation chroot --pull-never --format docker --layers --ulimit "nofile=$limit:$limit" \
-  --volume /etc/ssl/certs:/etc/ssl/certs:O -f "$project/deploy/Dockerfile" -t "$image" "$project" >"$work/build.log" 2>&1; then
+  --build-arg REVISION=tried-here --volume /etc/ssl/certs:/etc/ssl/certs:O -f "$project/deploy/Dockerfile" -t "$image" "$project" >"$work/build.log" 2>&1; then
   check "builds, in $((SECONDS - began)) s" true
 else
   tail -n 25 "$work/build.log"
@@ -163,6 +163,7 @@ check "image of $megabytes MB, $base_megabytes of it the base, is under $most_me
 check "its user is a number other than root's" test "$(inspect '{{.Config.User}}')" = "$user:$user"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/pyproject.toml")
 check "its label says version $version" test "$(inspect '{{index .Config.Labels "org.opencontainers.image.version"}}')" = "$version"
+check "its label says of which revision it is" test "$(inspect '{{index .Config.Labels "org.opencontainers.image.revision"}}')" = tried-here
 
 # --- run ---------------------------------------------------------------------------------------------------------
 ip netns add "$id"

@@ -226,6 +226,14 @@ def test_the_version_is_the_packages_everywhere() -> None:
     assert documents("kubernetes/example/kustomization.yaml")[0]["images"][0]["newTag"] == VERSION
 
 
+def test_the_image_s_labels_say_what_it_is_and_an_unknown_revision_is_left_empty() -> None:
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', DOCKERFILE))
+    assert labels.keys() == {"title", "description", "licenses", "version", "revision"}
+    assert labels["licenses"] == PYPROJECT["project"]["license"]
+    arguments = dict(re.findall(r"^ARG (\w+)=(.*)$", DOCKERFILE.split("\nFROM ")[-1], re.MULTILINE))
+    assert arguments == {"VERSION": VERSION, "REVISION": ""}
+
+
 def test_the_lock_is_made_for_the_python_of_the_image() -> None:
     locked = re.search(r"^python=(\S+)", read("lock.sh"), re.MULTILINE)[1]
     assert set(re.findall(r"^FROM python:(\S+)-slim", DOCKERFILE, re.MULTILINE)) == {locked}
