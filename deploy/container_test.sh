@@ -5,6 +5,7 @@
 #
 #   deploy/container_test.sh           FROM a local stand-in for python:3.13-slim, made of Debian's own packages
 #   deploy/container_test.sh --pull    FROM the real one, where a container registry can be reached
+#   deploy/container_test.sh --check   only look whether its tools are there; exit 2 and name them where not
 #   deploy/container_test.sh --purge   remove what it keeps for the next run, in /var/tmp/close-enrich-container
 #
 #   apt-get install -y --no-install-recommends buildah podman runc conmon netavark debootstrap iproute2 curl redis-server
@@ -20,16 +21,18 @@ image=localhost/close-enrich:test
 most_megabytes=200
 user=10001
 
+check_only=no
 case "${1:-}" in
   '') pull=no ;;
   --pull) pull=yes ;;
+  --check) check_only=yes ;;
   --purge)
     awk -v store="$store/" 'index($2, store) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount
     rm -rf "$store"
     exit
     ;;
   *)
-    sed -n '4,13s/^# \{0,1\}//p' "$0" >&2
+    sed -n '4,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -42,6 +45,7 @@ if [ ${#missing[@]} -gt 0 ] || [ "$(id -u)" != 0 ]; then
   echo "needs root, and: ${missing[*]:-nothing else} (see the head of this script)" >&2
   exit 2
 fi
+[ "$check_only" = no ] || exit 0
 
 # --- a store of its own, and an engine that expects no systemd ---------------------------------------------------
 mkdir -p "$store/tmp"
@@ -133,7 +137,7 @@ make_base() {
   rm -rf "$root"
 }
 began=$SECONDS
-if [ $pull = yes ]; then
+if [ "$pull" = yes ]; then
   quiet podman pull -q "$base" >/dev/null
 elif ! podman image exists "$base" 2>/dev/null; then
   echo "--- makes a stand-in for $base"
@@ -145,7 +149,7 @@ echo "--- base image: $((SECONDS - began)) s"
 # this machine's certificates are laid over the image's while it builds; nothing of them enters it
 began=$SECONDS
 if buildah bud --isolation chroot --pull-never --format docker --layers --ulimit "nofile=$limit:$limit" \
-  --volume /etc/ssl/certs:/etc/ssl/certs:O -f "$project/deploy/Dockerfile" -t "$image" "$project" >"$work/build.log" 2>&1; then
+  --build-arg REVISION=tried-here --volume /etc/ssl/certs:/etc/ssl/certs:O -f "$project/deploy/Dockerfile" -t "$image" "$project" >"$work/build.log" 2>&1; then
   check "builds, in $((SECONDS - began)) s" true
 else
   tail -n 25 "$work/build.log"
@@ -159,6 +163,7 @@ check "image of $megabytes MB, $base_megabytes of it the base, is under $most_me
 check "its user is a number other than root's" test "$(inspect '{{.Config.User}}')" = "$user:$user"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$project/pyproject.toml")
 check "its label says version $version" test "$(inspect '{{index .Config.Labels "org.opencontainers.image.version"}}')" = "$version"
+check "its label says of which revision it is" test "$(inspect '{{index .Config.Labels "org.opencontainers.image.revision"}}')" = tried-here
 
 # --- run ---------------------------------------------------------------------------------------------------------
 ip netns add "$id"

@@ -184,5 +184,7 @@ def _looked_up(snapshot: Snapshot, rules_enabled: int) -> dict[Family, dict[tupl
         catalogue.SUBSCRIPTION: {} if healthy is None else {(): healthy},
         catalogue.MISSED: {(): snapshot.missed},
         catalogue.RULES_ENABLED: {(): rules_enabled},
-        catalogue.RULES_PROBLEM: {(name,): wrong for name, wrong in snapshot.rules_problems.items()},
+        catalogue.RULES_PROBLEM: {
+            (role, host): wrong for (role, host), wrong in snapshot.rules_problems.items()
+        },
     }

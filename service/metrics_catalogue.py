@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label's name, and the words it may say; None for names of rules, budgets or processes."""
+    """A label's name, and the words it may say; None for names of rules, budgets or hosts."""
 
     name: str
     words: frozenset[str] | None = None
@@ -263,7 +263,10 @@ SUBSCRIPTION = _gauge(
 )
 RULES_ENABLED = _gauge("rules_enabled", "Rules in force in the process that answers the scrape.")
 RULES_PROBLEM = _gauge(
-    "rules_problem", "1 where a process cannot use the rules file as it is.", Label("process")
+    "rules_problem",
+    "1 where a process of that role and host cannot use the rules file as it is.",
+    Label("role", frozenset({"web", "worker", OTHER})),
+    Label("host"),
 )
 RATE_LIMITED = Family(
     name=PREFIX + "rate_limited_total",

@@ -10,7 +10,7 @@ import msgspec
 
 from service import jobs, keys
 from service.meter import STALE_SECONDS, Now
-from service.metrics_catalogue import decode_series
+from service.metrics_catalogue import OTHER, decode_series
 from service.queue_age import oldest_due_ms
 from service.readiness import alive_workers
 from service.redis_text import raw_hash, text
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from service.ledger import Ledger
     from service.metrics_catalogue import Series
 
-MOST_PROCESSES = 100
-"""So many processes are named at most, those with a problem first."""
+MOST_HOSTS = 100
+"""So many roles and hosts are named at most, those with a problem first."""
 
 
 class BudgetWindow(Protocol):
@@ -97,7 +97,7 @@ class Snapshot:
         budgets: of the rules in force.
         limiters: by endpoint group, those that workers use now.
         subscription_healthy: None where nobody has looked lately.
-        rules_problems: by process, whether it cannot use its rules file as it is.
+        rules_problems: by role and host, whether a process there cannot use its rules file as it is.
     """
 
     counted: Mapping[Series, int] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Snapshot:
     budgets: tuple[Budget, ...] = ()
     limiters: Mapping[str, LimiterState] = field(default_factory=dict)
     subscription_healthy: bool | None = None
-    rules_problems: Mapping[str, bool] = field(default_factory=dict)
+    rules_problems: Mapping[tuple[str, str], bool] = field(default_factory=dict)
 
 
 async def read_snapshot(ledger: Ledger, *, windows: Sequence[BudgetWindow]) -> Snapshot:
@@ -235,6 +235,11 @@ async def _limiters(redis: Redis, told: Sequence[Now]) -> dict[str, LimiterState
     return found
 
 
-async def _rules_problems(redis: Redis) -> dict[str, bool]:
-    said = sorted(await rules_in_force(redis), key=lambda one: (not one.problem, one.process))
-    return {one.process: bool(one.problem) for one in said[:MOST_PROCESSES]}
+async def _rules_problems(redis: Redis) -> dict[tuple[str, str], bool]:
+    """By role and host, not by process: a series for every process id would be a new one at every restart."""
+    found: dict[tuple[str, str], bool] = {}
+    for one in await rules_in_force(redis):
+        place = (one.role or OTHER, one.host or OTHER)
+        found[place] = found.get(place, False) or bool(one.problem)
+    named = sorted(found, key=lambda place: (not found[place], place))
+    return {place: found[place] for place in named[:MOST_HOSTS]}

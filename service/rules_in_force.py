@@ -57,6 +57,8 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         process: which one, in words.
+        role: `web` or `worker`; "" where an older version said it.
+        host: the machine it runs on; "" where an older version said it.
         digest: names the version of the file whose rules it runs.
         read_at_ms: when it read that, Unix milliseconds.
         problem: why it cannot use the file as it is now, in a sentence; "" where it can.
@@ -64,6 +66,8 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     process: str
+    role: str = ""
+    host: str = ""
     digest: str
     read_at_ms: int
     problem: str = ""
@@ -81,7 +85,9 @@ class Publisher:
 
     def __init__(self, redis: Redis, *, role: str, state: Callable[[], RulesState]) -> None:
         self._redis = redis
-        self._process = f"{role} on {socket.gethostname()}, process {os.getpid()}"
+        self._role = role
+        self._host = socket.gethostname()
+        self._process = f"{role} on {self._host}, process {os.getpid()}"
         self._state = state
 
     async def say(self) -> None:
@@ -94,6 +100,8 @@ class Publisher:
         now_seconds = await _now_seconds(self._redis)
         said = InForce(
             process=self._process,
+            role=self._role,
+            host=self._host,
             digest=state.digest,
             read_at_ms=state.read_at_ms,
             problem=state.problem,

@@ -5,16 +5,20 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 
 import click
 import pytest
 import yaml
 from deploy_box import AFTER_GRACE_SECONDS, DEPLOY, PROJECT, PYPROJECT, VERSION, documents, read, seconds
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.cli.main import main
+from service.redis_address import parse_redis_address
 from service.rules_file import load_rules
-from service.settings import SETTINGS
+from service.settings import SETTINGS, Settings, load_settings
 from workers.worker import PUT_BACK_SECONDS
 
 COMPOSE = documents("compose.yaml")[0]
@@ -99,13 +103,68 @@ def test_a_stopping_worker_is_left_the_time_it_needs(stop_seconds, environment) 
 
 
 def test_a_worker_of_the_procfile_ends_within_the_half_minute_that_heroku_leaves() -> None:
-    grace = re.search(r"SHUTDOWN_GRACE:-(\d+)s", (PROJECT / "Procfile").read_text(encoding="utf-8"))
+    grace = re.search(r"SHUTDOWN_GRACE:-(\d+)s", PROCFILE)
     assert int(grace[1]) + PUT_BACK_SECONDS < 30
 
 
+PROCFILE = (PROJECT / "Procfile").read_text(encoding="utf-8")
+BELIEVED = {
+    "fly": FLY["env"]["FORWARDED_ALLOW_IPS"],
+    "render": ENVIRONMENTS["render close-enrich-web"]["FORWARDED_ALLOW_IPS"],
+    "Procfile": re.search(r"\$\{FORWARDED_ALLOW_IPS:-(\S+)\}", PROCFILE)[1],
+}
+
+
+async def seen_behind(believed, *, peer, headers):
+    """What pages see of a request: its scheme, and the address that it comes from."""
+    seen = {}
+
+    async def app(scope, _receive, _send):
+        seen.update(scope)
+
+    scope = {"type": "http", "scheme": "http", "client": (peer, 4711), "headers": headers}
+    await ProxyHeadersMiddleware(app, trusted_hosts=believed)(scope, None, None)
+    return seen["scheme"], seen["client"][0]
+
+
+@pytest.mark.parametrize("peer", ["10.1.2.3", "172.16.4.5", "100.64.0.9", "fdaa::3"])
+@pytest.mark.parametrize("where", BELIEVED)
+async def test_a_platform_s_proxy_is_believed_and_not_what_a_visitor_makes_up(where, peer) -> None:
+    headers = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-for", b"192.0.2.66, 203.0.113.5, 10.9.9.9")]
+    assert await seen_behind(BELIEVED[where], peer=peer, headers=headers) == ("https", "203.0.113.5")
+
+
+@pytest.mark.parametrize("where", BELIEVED)
+async def test_whoever_else_reaches_the_port_is_believed_nothing(where) -> None:
+    headers = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-for", b"192.0.2.66")]
+    assert await seen_behind(BELIEVED[where], peer="203.0.113.5", headers=headers) == ("http", "203.0.113.5")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("rediss://:pw@ec2.example:6380", "rediss://:pw@ec2.example:6380?ssl_cert_reqs=none"),
+        ("rediss://h:1/0?db=1", "rediss://h:1/0?db=1&ssl_cert_reqs=none"),
+        ("rediss://h:1?ssl_ca_certs=/ca.pem", "rediss://h:1?ssl_ca_certs=/ca.pem"),
+        ("rediss://h:1?db=1&ssl_cert_reqs=required", "rediss://h:1?db=1&ssl_cert_reqs=required"),
+        ("redis://:pw@h:1", "redis://:pw@h:1"),
+        ("", ""),
+    ],
+)
+def test_the_certificate_of_heroku_s_redis_is_not_looked_at_and_others_are(given, used) -> None:
+    done = subprocess.run(
+        [shutil.which("bash"), "-euc", '. "$1"; printf %s "${REDIS_URL:-}"', "-", DEPLOY / "heroku.profile"],
+        env={"REDIS_URL": given} if given else {},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == used
+    assert not used or parse_redis_address(used).url == used
+
+
 def test_only_commands_that_exist_are_started() -> None:
-    procfile = (PROJECT / "Procfile").read_text(encoding="utf-8")
-    started = re.findall(r"service\.cli\.main (\S+)", procfile)
+    started = re.findall(r"service\.cli\.main (\S+)", PROCFILE)
     started += [
         command
         for path in UNITS
@@ -120,6 +179,43 @@ def test_only_commands_that_exist_are_started() -> None:
     assert isinstance(main.commands["health"], click.Command)
 
 
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("compose web", "ADMIN_TOKEN_FILE"),
+        ("kubernetes", "ADMIN_TOKEN_FILE"),
+        ("render close-enrich-web", "ADMIN_TOKEN"),
+    ],
+)
+def test_the_dashboard_can_be_opened(where, name) -> None:
+    assert name in ENVIRONMENTS[where]
+
+
+@pytest.mark.parametrize("section", ["Compose", "Kubernetes", "systemd", "Fly.io", "Render", "Heroku"])
+def test_the_readme_says_how_the_dashboard_is_opened_there(section) -> None:
+    text = read("README.md").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    assert re.search("admin_token", text, re.IGNORECASE)
+
+
+def test_the_steps_for_systemd_leave_what_its_units_name_and_let_nobody_else_read_secrets(tmp_path) -> None:
+    steps = read("README.md").split("\n## systemd\n")[1].split("\n## ")[0]
+    named = {
+        line.split("=", 1)[1]
+        for path in UNITS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("Documentation=")
+    }
+    assert named == {"file:/opt/close-enrich/README.md"}
+    assert re.search(r"\bcp README\.md /opt/close-enrich/$", steps, re.MULTILINE)
+    made = re.search(r"^    (printf .*?)\n    \S", steps + "\n", re.MULTILINE | re.DOTALL)[1]
+    made = made.replace("/etc/close-enrich/environment", str(tmp_path / "environment"))
+    subprocess.run([shutil.which("bash"), "-ec", f"umask 022; {made}"], check=True)
+    assert (tmp_path / "environment").stat().st_mode & 0o777 == 0o600
+    environment = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    assert isinstance(load_settings(environment, needs=(), on_terminal=False), Settings)
+    assert environment.keys() == {"PUBLIC_URL", "ADMIN_TOKEN"}
+
+
 def test_the_version_is_the_packages_everywhere() -> None:
     assert set(re.findall(r"^ARG VERSION=(\S+)", DOCKERFILE, re.MULTILINE)) == {VERSION}
     images = [COMPOSE["services"][name]["image"] for name in ("web", "worker")]
@@ -130,9 +226,40 @@ def test_the_version_is_the_packages_everywhere() -> None:
     assert documents("kubernetes/example/kustomization.yaml")[0]["images"][0]["newTag"] == VERSION
 
 
+def test_the_image_s_labels_say_what_it_is_and_an_unknown_revision_is_left_empty() -> None:
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', DOCKERFILE))
+    assert labels.keys() == {"title", "description", "licenses", "version", "revision"}
+    assert labels["licenses"] == PYPROJECT["project"]["license"]
+    arguments = dict(re.findall(r"^ARG (\w+)=(.*)$", DOCKERFILE.split("\nFROM ")[-1], re.MULTILINE))
+    assert arguments == {"VERSION": VERSION, "REVISION": ""}
+
+
 def test_the_lock_is_made_for_the_python_of_the_image() -> None:
     locked = re.search(r"^python=(\S+)", read("lock.sh"), re.MULTILINE)[1]
     assert set(re.findall(r"^FROM python:(\S+)-slim", DOCKERFILE, re.MULTILINE)) == {locked}
+
+
+CONTAINER_TOOLS = ("buildah", "podman", "runc", "conmon", "debootstrap", "ip", "curl", "redis-server")
+
+
+@pytest.mark.parametrize("missing", [None, *CONTAINER_TOOLS])
+def test_the_image_s_test_says_beforehand_which_of_its_tools_is_missing(missing, tmp_path) -> None:
+    for name in CONTAINER_TOOLS:
+        if name != missing:
+            (tmp_path / name).symlink_to("/bin/true")
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    (tmp_path / "id").chmod(0o755)
+    done = subprocess.run(
+        [shutil.which("bash"), DEPLOY / "container_test.sh", "--check"],
+        env={"PATH": str(tmp_path), "CONTAINER_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "" if missing is None else f"needs root, and: {missing} (see the head of this script)\n"
+    assert (done.returncode, done.stderr) == (2 if missing else 0, said)
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_image_gets_what_it_copies_and_nothing_else() -> None:

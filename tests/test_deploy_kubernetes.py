@@ -9,23 +9,47 @@ from deploy_box import DEPLOY, documents, kustomized, run_tool
 
 from service.jobs import LIVE_QUEUE
 from service.metrics_catalogue import FAMILIES
+from service.settings import Settings, load_settings
 from service.settings_values import WEBHOOK_PATH
 
 NOT_BUILT_IN = {"ScaledObject", "ServiceMonitor"}
+OLDEST_KUBERNETES = re.search(
+    r"Kubernetes ([0-9.]+) is the least", (DEPLOY / "README.md").read_text(encoding="utf-8")
+)[1]
+"""By README. Schemas also have what is behind a feature gate, as `preStop.sleep` was in 1.29."""
 DEPLOYMENTS = {name: documents(f"kubernetes/base/{name}.yaml")[0] for name in ("web", "worker")}
 PODS = {name: one["spec"]["template"]["spec"] for name, one in DEPLOYMENTS.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("directory", ["base", "example"])
-def test_kubernetes_knows_every_field_of_what_kustomize_makes(directory, tmp_path) -> None:
+@pytest.mark.parametrize("version", ["oldest", "newest"])
+def test_kubernetes_knows_every_field_of_what_kustomize_makes(directory, version, tmp_path) -> None:
     made, text = kustomized(directory)
     path = tmp_path / "all.yaml"
     path.write_text(text)
-    result = run_tool("kubernetes-validate", "--strict", path)
+    oldest = ("--kubernetes-version", OLDEST_KUBERNETES) if version == "oldest" else ()
+    result = run_tool("kubernetes-validate", *oldest, "--strict", path)
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
     assert said.count("passed for resource") == len([one for one in made if one["kind"] not in NOT_BUILT_IN])
+
+
+def test_the_example_s_secret_holds_what_the_settings_read_from_files() -> None:
+    settings = documents("kubernetes/base/settings.yaml")[0]["data"]
+    mounted = next(one for one in PODS["web"]["containers"][0]["volumeMounts"] if one["name"] == "secrets")
+    paths = [path for name, path in settings.items() if name.endswith("_FILE") and name != "RULES_FILE"]
+    secret = documents("kubernetes/example/secret.example.yaml")[0]["stringData"]
+    assert sorted(paths) == sorted(f"{mounted['mountPath']}/{name}" for name in secret)
+    assert "ADMIN_TOKEN_FILE" in settings
+
+
+def test_nothing_starts_with_the_tokens_of_the_example() -> None:
+    secret = documents("kubernetes/example/secret.example.yaml")[0]["stringData"]
+    tokens = {name: secret[name.lower()] for name in ("ADMIN_TOKEN", "METRICS_TOKEN")}
+    found = load_settings(tokens, needs=(), on_terminal=False)
+    assert not isinstance(found, Settings)
+    assert {problem.name for problem in found} == tokens.keys()
 
 
 @pytest.mark.slow
@@ -103,6 +127,13 @@ def test_probes_ask_what_the_receiver_answers() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert WEBHOOK_PATH in (DEPLOY / "kubernetes/example/ingress.yaml").read_text()
+
+
+def test_the_ingress_names_its_controller_and_lets_in_webhooks_alone() -> None:
+    spec = documents("kubernetes/example/ingress.yaml")[0]["spec"]
+    assert spec["ingressClassName"]
+    (path,) = (path for rule in spec["rules"] for path in rule["http"]["paths"])
+    assert (path["path"], path["pathType"]) == (WEBHOOK_PATH, "Exact")
 
 
 def test_a_worker_is_not_restarted_because_redis_is_away() -> None:

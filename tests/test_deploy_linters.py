@@ -8,12 +8,13 @@ from deploy_box import DEPLOY, run_tool
 pytestmark = pytest.mark.slow
 
 SCRIPTS = sorted(DEPLOY.glob("*.sh"))
+SHELL = [*SCRIPTS, DEPLOY / "heroku.profile"]
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 MOST_EXPOSED = 15
 """Of 100, as `systemd-analyze security` counts: a service without any hardening has 96."""
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(path) -> None:
     result = run_tool("shellcheck", path)
     assert result.returncode == 0, result.stdout

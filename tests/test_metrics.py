@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
 from zoneinfo import ZoneInfo
 
@@ -34,7 +37,7 @@ from service.metrics_catalogue import (
     WAITS,
     Kind,
 )
-from service.metrics_reading import MOST_PROCESSES, Snapshot, read_snapshot
+from service.metrics_reading import MOST_HOSTS, Snapshot, read_snapshot
 from service.quarantine import quarantine
 from service.rules import Budget, ObjectType, Rule, RuleBook
 from service.rules_in_force import Publisher, RulesState
@@ -158,7 +161,7 @@ async def test_how_things_stand_is_read_from_redis(box, async_redis):
     assert sample_of(found, "limiter_waiting", group="enrich") == 5
     assert 25 < sample_of(found, "limiter_parked_seconds", group="enrich") <= 30
     assert sample_of(found, "rate_limited_total", group="enrich") == 3
-    assert [value for (name, *_), value in found.items() if name == "close_enrich_rules_problem"] == [1]
+    assert sample_of(found, "rules_problem", role="web", host=socket.gethostname()) == 1
 
 
 async def test_a_subscription_in_trouble_is_not_healthy(box, async_redis):
@@ -189,14 +192,41 @@ async def test_a_limiter_without_an_answer_of_close_yet_has_no_pace(box, async_r
     assert sample_of(found, "limiter_calls_per_second", group="read") is None
 
 
-async def test_only_so_many_processes_are_named_those_with_a_problem_first(box, async_redis):
-    for number in range(MOST_PROCESSES + 20):
-        problems = ("broken",) if number >= MOST_PROCESSES else ()
-        state = RulesState(digest="d", read_at_ms=1, problems=problems)
-        publisher = Publisher(async_redis, role=f"web {number:04}", state=lambda state=state: state)
-        await publisher.say()
+async def says(async_redis, monkeypatch, *, host, pid, role="worker", problems=()):
+    """What a process of that host and id says of its rules."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    state = RulesState(digest="d", read_at_ms=1, problems=problems)
+    await Publisher(async_redis, role=role, state=lambda: state).say()
+
+
+async def test_processes_of_one_role_and_host_are_one_series_whatever_their_ids(
+    box, async_redis, monkeypatch
+):
+    for pid in range(1, 4):
+        await says(async_redis, monkeypatch, host="a", pid=pid, problems=("broken",) if pid == 2 else ())
+    await says(async_redis, monkeypatch, host="b", pid=4)
+    await says(async_redis, monkeypatch, host="a", pid=5, role="web")
+    assert (await read_snapshot(box.ledger, windows=())).rules_problems == {
+        ("worker", "a"): True,
+        ("web", "a"): False,
+        ("worker", "b"): False,
+    }
+
+
+async def test_a_problem_is_told_by_a_process_of_a_version_that_names_no_role_and_host(box, async_redis):
+    said = {"process": "web on a, process 1", "digest": "d", "read_at_ms": 1, "problem": "broken"}
+    said["said_at_seconds"] = await box.now_ms() // 1000
+    await async_redis.hset(keys.RULES, said["process"], json.dumps(said))
+    assert (await read_snapshot(box.ledger, windows=())).rules_problems == {("other", "other"): True}
+
+
+async def test_only_so_many_hosts_are_named_those_with_a_problem_first(box, async_redis, monkeypatch):
+    for number in range(MOST_HOSTS + 20):
+        problems = ("broken",) if number >= MOST_HOSTS else ()
+        await says(async_redis, monkeypatch, host=f"{number:04}", pid=1, problems=problems)
     snapshot = await read_snapshot(box.ledger, windows=())
-    assert len(snapshot.rules_problems) == MOST_PROCESSES
+    assert len(snapshot.rules_problems) == MOST_HOSTS
     assert sum(snapshot.rules_problems.values()) == 20
 
 
