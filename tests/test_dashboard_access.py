@@ -191,6 +191,13 @@ async def test_all_addresses_together_have_twenty_logins_a_minute(box):
     assert (await box.stranger(address="198.51.100.1").post("/login", {"token": TOKEN})).status == 303
 
 
+async def test_one_address_that_goes_on_trying_locks_nobody_else_out(box):
+    stranger = box.stranger()
+    statuses = [(await stranger.post("/login", {"token": "wrong"})).status for _ in range(40)]
+    assert statuses == [401] * 5 + [429] * 35
+    assert (await box.stranger(address="198.51.100.1").post("/login", {"token": TOKEN})).status == 303
+
+
 async def test_wrong_bearers_of_an_address_are_limited_too(box):
     for _ in range(20):
         assert (await box.script("wrong-token-of-16-letters").get("/api/overview")).status == 401
