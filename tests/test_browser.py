@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from browser_box import LOOKS, PATIENCE_MS, PROGRAMS, Tab, chromium, running_browser
+from browser_box import LOOKS, NARROW, PATIENCE_MS, PROGRAMS, Tab, chromium, running_browser
 from conftest import IN_CI
 from playwright.sync_api import expect
 from showcase import TOKEN, Showcase, showcase
@@ -240,6 +240,26 @@ def test_the_tab_key_comes_by_everything_in_order_and_shows_where_it_is(path, ta
     assert len(wanted) > 8
     assert came_by == wanted
     assert unseen == []
+
+
+@pytest.mark.parametrize("waiting", [None, "123k"])
+def test_every_page_of_the_navigation_is_in_sight_on_a_phone(waiting, tab):
+    tab.open("/attention")
+    tab.wear("narrow")
+    nav = tab.page.get_by_role("navigation", name="Pages")
+    badge = nav.locator(".badge")
+    expect(badge).to_be_visible()
+    if waiting is not None:
+        badge.evaluate("(one, words) => { one.textContent = words }", waiting)
+    frame = nav.bounding_box()
+    boxes = [one.bounding_box() for one in nav.get_by_role("link").all()]
+    assert len(boxes) == 5
+    assert frame["x"] >= 0
+    assert frame["x"] + frame["width"] <= NARROW["width"]
+    for box in boxes:
+        assert box["x"] >= frame["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"]
 
 
 def test_the_keyboard_skips_the_navigation_and_reaches_what_is_to_be_done(tab):
