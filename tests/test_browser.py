@@ -19,7 +19,7 @@ from service.enrichment import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, StorageState
+    from playwright.sync_api import Browser, Route, StorageState
 
 pytestmark = pytest.mark.slow
 
@@ -302,6 +302,39 @@ def test_numbers_change_on_a_page_that_stays_as_it_is(tab, story):
     lead_id = story.show.stack.add_lead()["id"]
     tab.page.get_by_role("link", name="show the newest").click()
     expect(tab.rows("Changes").filter(has_text=lead_id).first).to_be_visible()
+
+
+def test_numbers_go_on_after_a_proxy_has_answered_for_the_service(tab, story):
+    asked = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.resource_type)
+        if asked.count("eventsource") == 1:
+            route.fulfill(status=502, body="Bad Gateway")
+        else:
+            route.continue_()
+
+    tab.expects(502, "/live")
+    tab.page.clock.install()
+    tab.page.route("**/live", answer)
+    tab.open("/")
+    region = tab.page.locator("[data-live]")
+    expect(region).to_have_class("stale")
+    tab.page.clock.run_for(5_000)
+    expect(region).not_to_have_class("stale")
+    lead_id = story.show.stack.add_lead()["id"]
+    expect(tab.rows("Newest results").filter(has_text=lead_id).first).to_be_visible()
+
+
+def test_whoever_is_logged_out_meanwhile_is_offered_the_login_where_the_numbers_stand_still(tab):
+    tab.expects(401, "/live")
+    tab.open("/activity")
+    tab.page.context.clear_cookies()
+    tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    tab.link("Log in again").click()
+    expect(tab.button("Log in")).to_be_visible()
+    assert tab.page.url.endswith("/login?next=/activity")
 
 
 def test_activity_is_filtered_by_what_is_chosen_and_turned_over_page_by_page(tab):
