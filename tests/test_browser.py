@@ -51,6 +51,7 @@ PAGES = {
 FAILURES = {
     "unknown-record": ("/records/lead_nobody_knows", 404),
     "unread-query": ("/activity?state=nonsense", 400),
+    "unknown-page": ("/nothing/here", 404),
     "unknown-body": ("/attention/quarantine/show/1-1", 404),
 }
 
@@ -191,6 +192,7 @@ def test_everybody_can_read_what_is_said_where_something_cannot_be_shown(name, t
     path, status = FAILURES[name]
     tab.expects(status, path.partition("?")[0])
     tab.open(path)
+    expect(tab.page.get_by_role("navigation", name="Pages")).to_be_visible()
     look_over(tab, name, pictures)
 
 

@@ -1,5 +1,6 @@
 """The Attention page: what waits for a person, at what price, and what a person does about it."""
 
+import html
 import json
 import re
 
@@ -150,9 +151,36 @@ async def test_filters_choose_as_the_command_does(query, wanted, box, browser, l
         assert f"At most {len(wanted)} credit{plural}" in confirm.text
 
 
-@pytest.mark.parametrize("query", ["state=filled", "older=soon", "after=here", "limit=0", "bodies=x"])
-async def test_a_wrong_query_is_refused(query, browser):
-    assert (await browser.get(f"/attention?{query}")).status == 400
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("state=filled", "state: 'filled' is not one of dead, held, rejected."),
+        ("older=soon", "older: expected a time such as 12h or 3d."),
+        ("after=here", "after: expected the `next` of a page."),
+        ("limit=0", "limit: expected a whole number from 1 to 200."),
+        ("bodies=x", "bodies: expected the id of a quarantined delivery."),
+        (f"rule={'x' * 201}", "rule: expected a text of at most 200 characters."),
+    ],
+)
+async def test_a_wrong_query_is_refused_in_words_for_people(query, words, browser):
+    page = await browser.get(f"/attention?{query}")
+    assert page.status == 400
+    assert words in html.unescape(page.text)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"ids": ["A"]}, "ids[0]: expected the id of an enrichment"),
+        ({"ids": []}, "ids: expected a list of 1 to 500"),
+        ({"most": "3"}, "most: expected a whole number from 1 to 5000"),
+        ({"everything": 1}, "everything: expected true or false"),
+        ({"state": 7}, "state: expected one of dead, held, rejected"),
+    ],
+)
+async def test_a_wrong_body_is_refused_in_the_same_words(wish, words, box):
+    refused = await box.script().call("/api/attention/dead-letters/drop", wish)
+    assert (refused.status, refused.json) == (400, {"error": words})
 
 
 async def test_pages_of_dead_letters_show_each_once(box, ledger):
@@ -214,8 +242,11 @@ async def test_the_way_back_stays_on_this_site(browser):
 
 async def test_what_is_gone_by_now_has_no_button(browser):
     page = await browser.get("/attention/dead/retry?rule=Nobody")
+    assert "<h1>Nothing to retry</h1>" in page.text
     assert "There is nothing like that" in page.text
     assert '<input type="hidden" name="most"' not in page.text
+    assert "<h1>Nothing to drop</h1>" in (await browser.get("/attention/dead/drop")).text
+    assert "<h1>Nothing to release</h1>" in (await browser.get("/attention/held/release")).text
 
 
 async def test_a_release_lets_go_the_oldest_up_to_a_limit(browser, ledger):

@@ -1,6 +1,7 @@
 """The frame and its first pages: what they show, what goes wrong, and what every answer says of itself."""
 
 import re
+from http import HTTPStatus
 from importlib.resources import files
 
 import msgspec
@@ -9,8 +10,10 @@ import redis.asyncio
 from dashboard_box import TOKEN, Box
 from ledger_box import LedgerBox
 from receiver_box import Receiver
+from starlette.requests import Request
 
 from service import keys
+from service.app import create_app
 from service.brakes import PERSON
 from service.cli.dashboard import has_dashboard
 from service.cli.up import dashboard_line
@@ -202,8 +205,66 @@ async def test_what_the_path_and_the_query_say_is_checked(box):
     assert (await browser.get("/number/5?word=one&word=two&number=7")).text == "5 one"
     wrong = await browser.get("/number/five")
     assert wrong.status == 400
-    assert "Expected `int`" in wrong.text.replace("&#39;", "'")
+    assert "number: expected a whole number." in wrong.text
     assert "five" not in wrong.text
+
+
+async def test_somebody_who_is_logged_in_keeps_the_navigation_where_something_goes_wrong(box):
+    browser = await box.browser()
+    csrf = (await browser.get("/")).csrf
+    for page, back in (
+        (await browser.get("/attention?older=xx"), ("/attention", "Attention")),
+        (await browser.get("/attention/dead/retry?state=nonsense"), ("/attention", "Attention")),
+        (await browser.get("/number/five"), ("/", "Overview")),
+        (await browser.get("/broken"), ("/", "Overview")),
+        (await browser.post("/attention/halt", {"csrf": "forged"}), ("/attention", "Attention")),
+        (await browser.post("/number", {"csrf": csrf}), ("/", "Overview")),
+    ):
+        assert page.status in {400, 403, 500}
+        assert '<nav aria-label="Pages">' in page.text
+        assert f'<a class="button" href="{back[0]}">Back to {back[1]}</a>' in page.text
+    forged = await box.stranger().post("/login", {"token": TOKEN}, origin="https://evil.example")
+    assert "<nav" not in forged.text
+
+
+async def test_an_unknown_page_is_a_page_for_people_who_are_logged_in_and_json_for_others(box):
+    box.app = create_app(
+        webhook=show,
+        keyed=lambda: True,
+        ledger=box.desk.ledger,
+        knowledge=box.desk.knowledge,
+        more_routes=box.site.routes(),
+        unknown=box.site.unknown,
+    )
+    person = await box.browser()
+    for path, status in (("/nothing/here", 404), ("/logout", 405)):
+        page = await person.get(path, accept="text/html,*/*;q=0.8")
+        assert page.status == status
+        assert "There is no such page." in page.text
+        assert '<nav aria-label="Pages">' in page.text
+    assert page.header("allow") == "POST"
+    for other, accept in ((person, "*/*"), (box.stranger(), "text/html"), (box.script(), "*/*")):
+        answer = await other.get("/nothing/here", accept=accept)
+        assert (answer.status, answer.json) == (404, {"error": "Not Found"})
+    refused = await person.send("POST", "/nothing/here", headers={"accept": "text/html"})
+    assert refused.json == {"error": "Not Found"}
+
+
+async def test_while_redis_is_away_an_unknown_page_is_json_for_everybody():
+    async with redis.asyncio.Redis(host="127.0.0.1", port=1) as nobody:
+        request = Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "path": "/nothing",
+                "headers": [(b"accept", b"text/html"), (b"cookie", b"close-enrich=x")],
+                "scheme": "http",
+                "server": ("127.0.0.1", 8080),
+                "client": None,
+                "query_string": b"",
+            }
+        )
+        assert await Box(nobody).site.unknown(request, HTTPStatus.NOT_FOUND) is None
 
 
 async def test_a_form_is_read_up_to_its_limits(box):

@@ -189,6 +189,7 @@ def build_app(
             metrics_route(metrics, metrics_token=settings.metrics_token, admin_token=settings.admin_token),
             *(() if site is None else site.routes()),
         ],
+        unknown=None if site is None else site.unknown,
         lifespan=lifespan,
     )
     app.state.webhook = webhook

@@ -83,7 +83,7 @@ async def confirm_letters(verb: LetterVerb, visit: Visit, meant: LettersMeant) -
     more = f"Only the newest {counted.count:,}; there are more, for another time." if counted.more else ""
     return await visit.page(
         "confirm.html",
-        title=f"{verb.capitalize()} {what}?" if counted.count else "Nothing is meant",
+        title=f"{verb.capitalize()} {what}?" if counted.count else f"Nothing to {verb}",
         groups=counted.groups,
         priced=verb == "retry",
         price=price if counted.count else "",
@@ -116,7 +116,7 @@ async def confirm_release(visit: Visit, meant: HeldMeant) -> Response:
     what = counted_words(most, "held enrichment")
     return await visit.page(
         "confirm.html",
-        title=f"Release up to {what}?" if most else "Nothing is meant",
+        title=f"Release up to {what}?" if most else "Nothing to release",
         groups=groups,
         priced=True,
         price=priced_words(most) if most else "",

@@ -47,7 +47,7 @@ class Look:
     """
 
     def __init__(self, *, nav: Sequence[tuple[str, str]]) -> None:
-        self._nav = nav
+        self.nav = nav
 
     def render(self, template: str, **facts: Any) -> str:
         """A page's HTML.
@@ -55,7 +55,7 @@ class Look:
         Raises:
             jinja2.TemplateError: the template names what it was not given.
         """
-        return _environment().get_template(template).render(**facts, nav=self._nav)
+        return _environment().get_template(template).render(**facts, nav=self.nav)
 
 
 @functools.cache
