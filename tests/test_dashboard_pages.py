@@ -20,7 +20,7 @@ from service.cli.up import dashboard_line
 from service.dashboard import asked, rendering
 from service.dashboard.contents import ROUTES
 from service.dashboard.routes import Call, Form, Page
-from service.enrichment import State
+from service.enrichment import STATE_MEANINGS, State
 from service.settings import load_settings
 
 TEMPLATES = sorted((files("service.dashboard") / "templates").iterdir(), key=lambda one: one.name)
@@ -112,6 +112,34 @@ async def test_the_overview_says_what_needs_a_person_and_what_came_of_it(box, le
     assert "/records/lead_full" in page.text
 
 
+async def test_a_result_without_a_value_says_what_it_means_as_everywhere_else(box, ledger):
+    await ended(ledger, State.EMPTY)
+    browser = await box.browser()
+    for path in ("/", "/activity"):
+        assert STATE_MEANINGS[State.EMPTY] in re.sub(r'title="[^"]*"', "", (await browser.get(path)).text)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "0"), (0.04, "0"), (0.4, "0.4"), (12.5, "12.5"), (99.9, "99.9"), (131.7, "132"), (353.4, "353")],
+)
+def test_rates_have_one_decimal_at_most_and_no_exponent(value, words):
+    assert rendering.rate(value) == words
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("2026-10-14T09:00:00.123456+00:00", "2026-10-14 09:00:00 UTC"),
+        ("2026-10-14T11:00:00+02:00", "2026-10-14 09:00:00 UTC"),
+        ("2026-10-14T09:00:00", "2026-10-14 09:00:00 UTC"),
+        ("soon", "soon"),
+    ],
+)
+def test_moments_of_close_are_shown_to_the_second(written, words):
+    assert rendering.to_second(written) == words
+
+
 async def test_budgets_are_shown_with_what_is_spent(box, async_redis):
     windows = box.desk.windows(box.desk.now_ms())
     await async_redis.set(windows[0].key, 400)
@@ -134,17 +162,19 @@ async def test_the_system_page_names_workers_subscription_and_rules(box, async_r
     facts = {"queues": "enrich", "hostname": "box-7", "pid": 41, "birth": birth, "last_heartbeat": birth}
     await async_redis.hset("rq:worker:one", mapping=facts)
     await async_redis.hset(keys.WEBHOOK, mapping={"subscription": "whsub_1", "problem": "is paused"})
-    await async_redis.set(keys.log_mark("lead", "created"), "2026-10-14T09:00:00")
+    await async_redis.set(keys.log_mark("lead", "created"), "2026-10-14T09:00:00.123456+00:00")
     await async_redis.set(keys.RECONCILED, "1", px=60_000)
     found = (await box.script().get("/api/system")).json
     assert found["workers_alive"] == 1
     assert found["workers"][0]["host"] == "box-7"
     assert found["workers"][0]["started_ms"] == 1791970212000
     assert found["subscription"] == {"id": "whsub_1", "problem": "is paused"}
-    assert found["event_log"]["marks"] == [{"kind": "lead.created", "until": "2026-10-14T09:00:00"}]
+    assert found["event_log"]["marks"] == [
+        {"kind": "lead.created", "until": "2026-10-14T09:00:00.123456+00:00"}
+    ]
     assert 0 < found["event_log"]["next_seconds"] <= 60
     page = await (await box.browser()).get("/system")
-    for words in ("box-7", "is paused", "whsub_1", "2026-10-14T09:00:00", "enrich-bulk"):
+    for words in ("box-7", "is paused", "whsub_1", "2026-10-14 09:00:00 UTC<", "enrich-bulk"):
         assert words in page.text
 
 

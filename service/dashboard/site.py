@@ -142,7 +142,7 @@ class Site:
                 **{"retry-after": "60"},
             )
         if request.method in {"GET", "HEAD"} and not is_api(request) and request.url.path != "/live":
-            return redirect(f"/login?next={quote(request.url.path)}")
+            return redirect(f"/login?next={quote(_wanted(request))}")
         return as_json(
             Problem(error="log in, or send Authorization: Bearer with ADMIN_TOKEN"),
             HTTPStatus.UNAUTHORIZED,
@@ -291,7 +291,14 @@ class Site:
         return response
 
 
+_LONGEST_QUERY = 2000
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def _wanted(request: Request) -> str:
+    """The page that somebody asked for, with its query where that is no longer than people's are."""
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query and len(query) <= _LONGEST_QUERY else request.url.path
 
 
 def _next(path: str) -> str:
