@@ -43,6 +43,7 @@ PAGES = {
     "release": "/attention/held/release",
     "halt": "/attention/halt",
     "resume": "/attention/resume",
+    "nothing-to-try": "/attention/breakers/try?field_id=cf_nobody",
     "quarantined": "/attention/quarantine/show/{body}",
     "quarantine-retry": "/attention/quarantine/retry?ids={body}",
     "quarantine-drop": "/attention/quarantine/drop?ids={body}",
@@ -449,6 +450,18 @@ def test_calls_are_halted_for_a_reason_that_everybody_reads_and_resumed(tab, pic
     agree(tab, "Resume…", asked="Let calls leave again?", price="within the budgets", button="Resume")
     told(tab, "Calls leave again.")
     expect(tab.page.get_by_role("heading", name="Calls leave")).to_be_visible()
+
+
+def test_a_field_that_is_left_alone_is_tried_when_somebody_says_so(tab, story):
+    story.show.leave_alone("Industry")
+    tab.open("/attention")
+    agree(tab, "Try Industry now", asked="Try Industry now?", price="At most 1 credit", button="Try now")
+    told(tab, "The next call for that field is tried at once.")
+    lead_id = story.show.stack.add_lead()["id"]
+    story.show.stack.ended(lead_id, "Industry")
+    tab.open("/attention")
+    expect(tab.link("Try Industry now")).to_have_count(0)
+    expect(tab.link("Try Markets now")).to_be_visible()
 
 
 def test_a_quarantined_delivery_is_shown_retried_and_deleted(tab, story):

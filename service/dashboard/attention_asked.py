@@ -23,6 +23,9 @@ _Duration = Annotated[
     str, msgspec.Meta(pattern=DURATION_PATTERN, max_length=20, description="a time such as 12h or 3d")
 ]
 _EntryId = Annotated[str, msgspec.Meta(pattern="^[a-z2-7]{1,40}$", description="the id of an enrichment")]
+_FieldId = Annotated[
+    str, msgspec.Meta(pattern="^[A-Za-z0-9_]{1,100}$", description="Close's id of a custom field")
+]
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _BodyId = Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN, description="the id of a quarantined delivery")]
 _Place = Annotated[
@@ -188,6 +191,16 @@ class HeldAgreed(HeldMeant, frozen=True, kw_only=True):
     """
 
     limit: _Released = MOST_RELEASED
+
+
+class FieldMeant(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that is left alone.
+
+    Attributes:
+        field_id: Close's id of it.
+    """
+
+    field_id: _FieldId
 
 
 class BodiesMeant(msgspec.Struct, frozen=True, kw_only=True):
