@@ -178,6 +178,26 @@ async def test_the_system_page_names_workers_subscription_and_rules(box, async_r
         assert words in page.text
 
 
+async def test_the_system_page_tells_which_release_and_rules_each_process_runs(box, async_redis):
+    now_seconds, _ = await async_redis.time()
+    for process, more in (("web on a", {"version": "7.8.9"}), ("worker on b", {})):
+        said = {
+            "process": process,
+            "digest": f"of {process}",
+            "read_at_ms": 1,
+            "said_at_seconds": now_seconds,
+        }
+        await async_redis.hset(keys.RULES, process, msgspec.json.encode(said | more))
+    found = (await box.script().get("/api/system")).json["rules"]
+    assert [(one["process"], one["version"], one["digest"]) for one in found] == [
+        ("web on a", "7.8.9", "of web on a"),
+        ("worker on b", "", "of worker on b"),
+    ]
+    page = (await (await box.browser()).get("/system")).text
+    for cell in ('"Version">7.8.9<', '"Version">\N{EN DASH}<', '"Rules"><span class="id">of web on a<'):
+        assert f"<td data-name={cell}/" in page
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/system", "/api/overview", "/login", "/api/openapi.json", "/api/nowhere"]
 )
