@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -14,7 +15,7 @@ from service.readiness import readiness
 from service.settings_values import WEBHOOK_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -49,6 +50,7 @@ def create_app(
     knows_us: Callable[[Request], bool],
     redis_problems: Callable[[], Sequence[str]] = tuple,
     more_routes: Sequence[BaseRoute] = (),
+    unknown: Callable[[Request, HTTPStatus], Awaitable[Response | None]] | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The receiver.
@@ -61,6 +63,7 @@ def create_app(
         knows_us: whether a request may learn more than that we are alive; see `service.metrics_access`.
         redis_problems: what the last look at Redis's health found wrong.
         more_routes: what else is served.
+        unknown: has a page for a path that is not there, for whom it may concern.
         lifespan: what runs beside the requests.
     """
 
@@ -71,6 +74,15 @@ def create_app(
         found = await readiness(ledger, knowledge(), keyed=keyed(), redis_problems=redis_problems())
         return JsonResponse(found.body(reasons=knows_us(request)), status=found.status)
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        # no such path, or another method than the path takes
+        refusal = cast("HTTPException", error)
+        page = None if unknown is None else await unknown(request, HTTPStatus(refusal.status_code))
+        if page is not None:
+            page.headers.update(refusal.headers or {})
+            return page
+        return JsonResponse({"error": refusal.detail}, status=refusal.status_code, headers=refusal.headers)
+
     app = Starlette(
         routes=[
             Route(WEBHOOK_PATH, webhook, methods=["POST"]),
@@ -78,15 +90,9 @@ def create_app(
             Route("/readyz", readyz),
             *more_routes,
         ],
-        exception_handlers={HTTPException: _refuse},
+        exception_handlers={HTTPException: refuse},
         lifespan=lifespan,
     )
     # a redirect would be written from the Host header, which may be anything at all
     app.router.redirect_slashes = False
     return app
-
-
-async def _refuse(_: Request, error: Exception) -> Response:
-    """No such path, or another method than the path takes."""
-    refusal = cast("HTTPException", error)
-    return JsonResponse({"error": refusal.detail}, status=refusal.status_code, headers=refusal.headers)

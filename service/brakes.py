@@ -73,6 +73,7 @@ class Brakes:
         self._redis = redis
         self._halt = Script(redis, script_text("halt"))
         self._resume = Script(redis, script_text("resume"))
+        self._try_field = Script(redis, script_text("try_field"))
 
     async def park(self, group: str, *, seconds: float) -> None:
         """Let no call of an endpoint group leave for so long; a longer parking stays."""
@@ -128,6 +129,16 @@ class Brakes:
             kind=raw.get(b"kind", b"").decode(),
             since_ms=int(raw.get(b"since_ms", 0)),
         )
+
+    async def end_pause(self, field_id: str) -> int | None:
+        """Let the next call for a field that is left alone be its trial, now.
+
+        Returns:
+            Until when it would have been left alone, Unix milliseconds; None where nothing has changed: it is
+            called as usual, its pause is over, or a call is on trial.
+        """
+        until_ms = await self._try_field(keys=[keys.breaker(field_id)], args=[])
+        return None if until_ms is None else int(until_ms)
 
     async def open_breakers(self) -> list[OpenBreaker]:
         """The fields that are not called for now, and those waiting for their trial call."""

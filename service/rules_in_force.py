@@ -1,4 +1,4 @@
-"""Which rules each process runs, told to all in Redis: for `status`, `/readyz` and `doctor`.
+"""Which rules each process runs, and of which release it is, told to all in Redis.
 
 A process says so again every few seconds; one that is silent is forgotten soon.
 """
@@ -17,6 +17,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from service import keys
+from service.package_version import package_version
 from service.redis_text import raw_hash
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
         read_at_ms: when it read that, Unix milliseconds.
         problem: why it cannot use the file as it is now, in a sentence; "" where it can.
         said_at_seconds: when it said so, by Redis's clock.
+        version: of the package that it runs; "" where an older release did not say.
     """
 
     process: str
@@ -72,6 +74,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     read_at_ms: int
     problem: str = ""
     said_at_seconds: int = 0
+    version: str = ""
 
 
 class Publisher:
@@ -89,6 +92,7 @@ class Publisher:
         self._host = socket.gethostname()
         self._process = f"{role} on {self._host}, process {os.getpid()}"
         self._state = state
+        self._version = package_version()
 
     async def say(self) -> None:
         """Say it once.
@@ -106,6 +110,7 @@ class Publisher:
             read_at_ms=state.read_at_ms,
             problem=state.problem,
             said_at_seconds=now_seconds,
+            version=self._version,
         )
         gone = [
             name

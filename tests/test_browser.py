@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from browser_box import LOOKS, PATIENCE_MS, PROGRAMS, Tab, chromium, running_browser
+from browser_box import LOOKS, NARROW, PATIENCE_MS, PROGRAMS, Tab, chromium, running_browser
 from conftest import IN_CI
 from playwright.sync_api import expect
 from showcase import TOKEN, Showcase, showcase
@@ -19,7 +19,7 @@ from service.enrichment import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, StorageState
+    from playwright.sync_api import Browser, Route, StorageState
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,7 @@ PAGES = {
     "release": "/attention/held/release",
     "halt": "/attention/halt",
     "resume": "/attention/resume",
+    "nothing-to-try": "/attention/breakers/try?field_id=cf_nobody",
     "quarantined": "/attention/quarantine/show/{body}",
     "quarantine-retry": "/attention/quarantine/retry?ids={body}",
     "quarantine-drop": "/attention/quarantine/drop?ids={body}",
@@ -51,6 +52,7 @@ PAGES = {
 FAILURES = {
     "unknown-record": ("/records/lead_nobody_knows", 404),
     "unread-query": ("/activity?state=nonsense", 400),
+    "unknown-page": ("/nothing/here", 404),
     "unknown-body": ("/attention/quarantine/show/1-1", 404),
 }
 
@@ -191,6 +193,7 @@ def test_everybody_can_read_what_is_said_where_something_cannot_be_shown(name, t
     path, status = FAILURES[name]
     tab.expects(status, path.partition("?")[0])
     tab.open(path)
+    expect(tab.page.get_by_role("navigation", name="Pages")).to_be_visible()
     look_over(tab, name, pictures)
 
 
@@ -242,6 +245,26 @@ def test_the_tab_key_comes_by_everything_in_order_and_shows_where_it_is(path, ta
     assert unseen == []
 
 
+@pytest.mark.parametrize("waiting", [None, "123k"])
+def test_every_page_of_the_navigation_is_in_sight_on_a_phone(waiting, tab):
+    tab.open("/attention")
+    tab.wear("narrow")
+    nav = tab.page.get_by_role("navigation", name="Pages")
+    badge = nav.locator(".badge")
+    expect(badge).to_be_visible()
+    if waiting is not None:
+        badge.evaluate("(one, words) => { one.textContent = words }", waiting)
+    frame = nav.bounding_box()
+    boxes = [one.bounding_box() for one in nav.get_by_role("link").all()]
+    assert len(boxes) == 5
+    assert frame["x"] >= 0
+    assert frame["x"] + frame["width"] <= NARROW["width"]
+    for box in boxes:
+        assert box["x"] >= frame["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+
+
 def test_the_keyboard_skips_the_navigation_and_reaches_what_is_to_be_done(tab):
     tab.open("/attention")
     tab.page.keyboard.press("Tab")
@@ -282,6 +305,39 @@ def test_numbers_change_on_a_page_that_stays_as_it_is(tab, story):
     lead_id = story.show.stack.add_lead()["id"]
     tab.page.get_by_role("link", name="show the newest").click()
     expect(tab.rows("Changes").filter(has_text=lead_id).first).to_be_visible()
+
+
+def test_numbers_go_on_after_a_proxy_has_answered_for_the_service(tab, story):
+    asked = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.resource_type)
+        if asked.count("eventsource") == 1:
+            route.fulfill(status=502, body="Bad Gateway")
+        else:
+            route.continue_()
+
+    tab.expects(502, "/live")
+    tab.page.clock.install()
+    tab.page.route("**/live", answer)
+    tab.open("/")
+    region = tab.page.locator("[data-live]")
+    expect(region).to_have_class("stale")
+    tab.page.clock.run_for(5_000)
+    expect(region).not_to_have_class("stale")
+    lead_id = story.show.stack.add_lead()["id"]
+    expect(tab.rows("Newest results").filter(has_text=lead_id).first).to_be_visible()
+
+
+def test_whoever_is_logged_out_meanwhile_is_offered_the_login_where_the_numbers_stand_still(tab):
+    tab.expects(401, "/live")
+    tab.open("/activity")
+    tab.page.context.clear_cookies()
+    tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    tab.link("Log in again").click()
+    expect(tab.button("Log in")).to_be_visible()
+    assert tab.page.url.endswith("/login?next=/activity")
 
 
 def test_activity_is_filtered_by_what_is_chosen_and_turned_over_page_by_page(tab):
@@ -394,6 +450,18 @@ def test_calls_are_halted_for_a_reason_that_everybody_reads_and_resumed(tab, pic
     agree(tab, "Resume…", asked="Let calls leave again?", price="within the budgets", button="Resume")
     told(tab, "Calls leave again.")
     expect(tab.page.get_by_role("heading", name="Calls leave")).to_be_visible()
+
+
+def test_a_field_that_is_left_alone_is_tried_when_somebody_says_so(tab, story):
+    story.show.leave_alone("Industry")
+    tab.open("/attention")
+    agree(tab, "Try Industry now", asked="Try Industry now?", price="At most 1 credit", button="Try now")
+    told(tab, "The next call for that field is tried at once.")
+    lead_id = story.show.stack.add_lead()["id"]
+    story.show.stack.ended(lead_id, "Industry")
+    tab.open("/attention")
+    expect(tab.link("Try Industry now")).to_have_count(0)
+    expect(tab.link("Try Markets now")).to_be_visible()
 
 
 def test_a_quarantined_delivery_is_shown_retried_and_deleted(tab, story):

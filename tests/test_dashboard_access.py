@@ -1,5 +1,6 @@
 """Who may see the dashboard and act in it: a stranger learns nothing, a forged form changes nothing."""
 
+import html
 import re
 
 import msgspec
@@ -163,11 +164,32 @@ async def test_a_wrong_token_opens_nothing(box, token):
         ("/api/overview", "/"),
         ("", "/"),
         ("/a\r\nset-cookie: x=y", "/"),
+        ("/activity?rule=Pitch", "/activity?rule=Pitch"),
+        ("//evil.example/?rule=Pitch", "/"),
+        ("/activity?rule=\n", "/"),
+        ("?rule=Pitch", "/"),
     ],
 )
 async def test_after_the_login_one_is_on_this_site(box, after, where):
     answer = await box.stranger().post("/login", {"token": TOKEN, "next": after})
     assert answer.header("location") == where
+
+
+@pytest.mark.parametrize(
+    "path", ["/activity?rule=A+%26+B&state=filled", "/attention?reason=%E2%82%AC%0d%0a", "/activity?rule=%"]
+)
+async def test_after_the_login_one_sees_the_page_with_the_query_that_one_asked_for(box, path):
+    browser = box.stranger()
+    asked = await browser.get(path)
+    login = await browser.get(asked.header("location"))
+    after = html.unescape(re.search(r'name="next" value="([^"]*)"', login.text)[1])
+    answer = await browser.post("/login", {"token": TOKEN, "next": after})
+    assert (answer.status, answer.header("location")) == (303, path)
+
+
+async def test_a_query_of_thousands_of_characters_is_not_carried_through_the_login(box):
+    asked = await box.stranger().get(f"/activity?rule={'x' * 3000}")
+    assert asked.header("location") == "/login?next=/activity"
 
 
 async def test_the_sixth_login_of_an_address_in_a_minute_is_refused_whatever_it_says(box):
@@ -188,6 +210,13 @@ async def test_all_addresses_together_have_twenty_logins_a_minute(box):
         assert answer.status == 401
     assert (await box.stranger(address="198.51.100.1").post("/login", {"token": TOKEN})).status == 429
     box.clock.seconds = NOW + 60
+    assert (await box.stranger(address="198.51.100.1").post("/login", {"token": TOKEN})).status == 303
+
+
+async def test_one_address_that_goes_on_trying_locks_nobody_else_out(box):
+    stranger = box.stranger()
+    statuses = [(await stranger.post("/login", {"token": "wrong"})).status for _ in range(40)]
+    assert statuses == [401] * 5 + [429] * 35
     assert (await box.stranger(address="198.51.100.1").post("/login", {"token": TOKEN})).status == 303
 
 

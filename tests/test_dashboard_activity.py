@@ -229,3 +229,8 @@ async def test_an_open_page_can_tell_how_many_changes_are_newer(box, ledger):
     await ledger.finished(State.FILLED, object_id="lead_2")
     regions = await live_regions(box.desk, box.site._look)
     assert int(regions["live-added"]) - shown == 3
+
+
+async def test_where_a_filter_is_on_it_is_not_told_how_many_are_new_of_all(box, ledger):
+    await ledger.finished(State.FILLED)
+    assert "show the newest" not in (await (await box.browser()).get("/activity?state=filled")).text

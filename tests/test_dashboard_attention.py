@@ -1,5 +1,6 @@
 """The Attention page: what waits for a person, at what price, and what a person does about it."""
 
+import html
 import json
 import re
 
@@ -150,9 +151,36 @@ async def test_filters_choose_as_the_command_does(query, wanted, box, browser, l
         assert f"At most {len(wanted)} credit{plural}" in confirm.text
 
 
-@pytest.mark.parametrize("query", ["state=filled", "older=soon", "after=here", "limit=0", "bodies=x"])
-async def test_a_wrong_query_is_refused(query, browser):
-    assert (await browser.get(f"/attention?{query}")).status == 400
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("state=filled", "state: 'filled' is not one of dead, held, rejected."),
+        ("older=soon", "older: expected a time such as 12h or 3d."),
+        ("after=here", "after: expected the `next` of a page."),
+        ("limit=0", "limit: expected a whole number from 1 to 200."),
+        ("bodies=x", "bodies: expected the id of a quarantined delivery."),
+        (f"rule={'x' * 201}", "rule: expected a text of at most 200 characters."),
+    ],
+)
+async def test_a_wrong_query_is_refused_in_words_for_people(query, words, browser):
+    page = await browser.get(f"/attention?{query}")
+    assert page.status == 400
+    assert words in html.unescape(page.text)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"ids": ["A"]}, "ids[0]: expected the id of an enrichment"),
+        ({"ids": []}, "ids: expected a list of 1 to 500"),
+        ({"most": "3"}, "most: expected a whole number from 1 to 5000"),
+        ({"everything": 1}, "everything: expected true or false"),
+        ({"state": 7}, "state: expected one of dead, held, rejected"),
+    ],
+)
+async def test_a_wrong_body_is_refused_in_the_same_words(wish, words, box):
+    refused = await box.script().call("/api/attention/dead-letters/drop", wish)
+    assert (refused.status, refused.json) == (400, {"error": words})
 
 
 async def test_pages_of_dead_letters_show_each_once(box, ledger):
@@ -214,8 +242,11 @@ async def test_the_way_back_stays_on_this_site(browser):
 
 async def test_what_is_gone_by_now_has_no_button(browser):
     page = await browser.get("/attention/dead/retry?rule=Nobody")
+    assert "<h1>Nothing to retry</h1>" in page.text
     assert "There is nothing like that" in page.text
     assert '<input type="hidden" name="most"' not in page.text
+    assert "<h1>Nothing to drop</h1>" in (await browser.get("/attention/dead/drop")).text
+    assert "<h1>Nothing to release</h1>" in (await browser.get("/attention/held/release")).text
 
 
 async def test_a_release_lets_go_the_oldest_up_to_a_limit(browser, ledger):
@@ -226,6 +257,41 @@ async def test_a_release_lets_go_the_oldest_up_to_a_limit(browser, ledger):
     assert "Released 2 held enrichments." in (await browser.get("/attention")).text
     left = {one.decode() for one in await ledger.redis.zrange(keys.HELD, 0, -1)}
     assert left == set(ids[2:])
+
+
+async def leave_alone(ledger, field_id="cf_pitch", name="Pitch"):
+    """Have a field's breaker open for an hour more."""
+    until_ms = await ledger.now_ms() + 3_600_000
+    await ledger.redis.sadd(keys.BREAKERS, field_id)
+    facts = {"name": name, "rule": name, "timeouts": 5, "until_ms": until_ms}
+    await ledger.redis.hset(keys.breaker(field_id), mapping=facts)
+
+
+async def test_a_field_that_is_left_alone_is_tried_at_once_for_one_credit(box, browser, ledger):
+    box.clock.seconds = await ledger.now_ms() / 1000
+    await leave_alone(ledger)
+    path = "/attention/breakers/try?field_id=cf_pitch"
+    assert f'href="{path}" aria-label="Try Pitch now"' in (await browser.get("/attention")).text
+    confirm, answer = await agree(browser, path)
+    for words in ("Try Pitch now?", "At most 1 credit", "another timeout begins a longer pause"):
+        assert words in confirm.text
+    assert answer.header("location") == "/attention#breakers"
+    (found,) = await ledger.ledger.brakes.open_breakers()
+    assert found.until_ms <= await ledger.now_ms()
+    box.clock.seconds = await ledger.now_ms() / 1000 + 1
+    page = (await browser.get("/attention")).text
+    assert "The next call for that field is tried at once." in page
+    assert "with the next one" in page
+    assert path not in page
+
+
+async def test_what_is_not_left_alone_cannot_be_tried(browser, ledger):
+    page = await browser.get("/attention/breakers/try?field_id=cf_pitch")
+    assert "<h1>Nothing to try</h1>" in page.text
+    csrf = (await browser.get("/attention/halt")).csrf
+    await browser.post("/attention/breakers/try", {"field_id": "cf_pitch", "csrf": csrf})
+    assert "nothing has changed" in (await browser.get("/attention")).text
+    assert not await ledger.redis.exists(keys.breaker("cf_pitch"))
 
 
 async def test_halt_and_resume(browser, ledger):
@@ -281,6 +347,7 @@ async def everything(ledger):
     await hold(ledger, 2)
     body = await quarantine(ledger.redis, body=BODY, reason="unreadable")
     await ledger.ledger.brakes.halt(reason="a test", kind="key")
+    await leave_alone(ledger)
     letters = {"id": ids["a"], "most": "5", "until_ms": str(10**14)}
     return {
         "/attention/dead/retry": letters,
@@ -288,6 +355,7 @@ async def everything(ledger):
         "/attention/held/release": {"limit": "2"},
         "/attention/halt": {"reason": "forged"},
         "/attention/resume": {},
+        "/attention/breakers/try": {"field_id": "cf_pitch"},
         "/attention/quarantine/retry": {"ids": body},
         "/attention/quarantine/drop": {"ids": body},
     }
@@ -327,12 +395,16 @@ async def test_each_act_is_a_line_in_the_log_without_anything_personal(browser, 
     ids = await dead_letters(ledger)
     await hold(ledger, 2)
     body = await quarantine(ledger.redis, body=BODY, reason="unreadable")
+    await leave_alone(ledger)
     with captured_log() as stream:
         await agree(browser, "/attention/dead/retry?rule=Pitch&reason=Jane+answered")
         await agree(browser, f"/attention/dead/drop?id={ids['d']}")
         await agree(browser, "/attention/held/release", rule="Jane")
         await agree(browser, "/attention/halt", reason="Jane asked for it")
         await agree(browser, "/attention/resume")
+        await agree(browser, "/attention/breakers/try?field_id=cf_pitch")
+        csrf = (await browser.get("/attention/halt")).csrf
+        await browser.post("/attention/breakers/try", {"field_id": "Jane", "csrf": csrf})
         await agree(browser, f"/attention/quarantine/retry?ids={body}")
         await agree(browser, f"/attention/quarantine/drop?ids={body}")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -342,6 +414,8 @@ async def test_each_act_is_a_line_in_the_log_without_anything_personal(browser, 
         ("held enrichments released", 0),
         ("calls halted", None),
         ("calls resumed", None),
+        ("a field's pause ended", None),
+        ("a field's pause ended", None),
         ("quarantined deliveries retried", 1),
         ("quarantined deliveries dropped", 0),
     ]
@@ -393,6 +467,11 @@ async def test_scripts_do_what_the_page_does(box, ledger):
     assert brakes["halt"]["by_person"]
     assert (await script.call("/api/attention/resume", {})).json == {"changed": True}
     assert (await script.call("/api/attention/resume", {})).json == {"changed": False}
+    await leave_alone(ledger)
+    for changed in (True, False):
+        tried = await script.call("/api/attention/breakers/try", {"field_id": "cf_pitch"})
+        assert tried.json == {"changed": changed}
+    assert (await script.call("/api/attention/breakers/try", {"field_id": "no id"})).status == 400
     assert (await script.get(f"/api/attention/quarantine/{body}")).json["body"] == BODY.decode()
     retried = await script.call("/api/attention/quarantine/retry", {"ids": [body, "1-1"]})
     assert retried.json == {"retried": [body], "gone": ["1-1"], "cut": []}

@@ -23,7 +23,7 @@ MOST_BYTES = 400_000
 Ten times as much where what needs a person is counted by rule, among the first 5,000 of each kind at most.
 """
 
-SAMPLES = {"record_id": "lead_1", "quarantine_id": "1-1", "ids": "1-1"}
+SAMPLES = {"record_id": "lead_1", "quarantine_id": "1-1", "ids": "1-1", "field_id": "cf_1"}
 """What stands in for the parts of a path, and what a query must say; a new one is added here."""
 
 READING = [one for one in ROUTES if isinstance(one, Page) or (isinstance(one, Call) and one.method == "GET")]

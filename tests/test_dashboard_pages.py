@@ -1,6 +1,7 @@
 """The frame and its first pages: what they show, what goes wrong, and what every answer says of itself."""
 
 import re
+from http import HTTPStatus
 from importlib.resources import files
 
 import msgspec
@@ -9,15 +10,17 @@ import redis.asyncio
 from dashboard_box import TOKEN, Box
 from ledger_box import LedgerBox
 from receiver_box import Receiver
+from starlette.requests import Request
 
 from service import keys
+from service.app import create_app
 from service.brakes import PERSON
 from service.cli.dashboard import has_dashboard
 from service.cli.up import dashboard_line
 from service.dashboard import asked, rendering
 from service.dashboard.contents import ROUTES
 from service.dashboard.routes import Call, Form, Page
-from service.enrichment import State
+from service.enrichment import STATE_MEANINGS, State
 from service.settings import load_settings
 
 TEMPLATES = sorted((files("service.dashboard") / "templates").iterdir(), key=lambda one: one.name)
@@ -109,6 +112,34 @@ async def test_the_overview_says_what_needs_a_person_and_what_came_of_it(box, le
     assert "/records/lead_full" in page.text
 
 
+async def test_a_result_without_a_value_says_what_it_means_as_everywhere_else(box, ledger):
+    await ended(ledger, State.EMPTY)
+    browser = await box.browser()
+    for path in ("/", "/activity"):
+        assert STATE_MEANINGS[State.EMPTY] in re.sub(r'title="[^"]*"', "", (await browser.get(path)).text)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "0"), (0.04, "0"), (0.4, "0.4"), (12.5, "12.5"), (99.9, "99.9"), (131.7, "132"), (353.4, "353")],
+)
+def test_rates_have_one_decimal_at_most_and_no_exponent(value, words):
+    assert rendering.rate(value) == words
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("2026-10-14T09:00:00.123456+00:00", "2026-10-14 09:00:00 UTC"),
+        ("2026-10-14T11:00:00+02:00", "2026-10-14 09:00:00 UTC"),
+        ("2026-10-14T09:00:00", "2026-10-14 09:00:00 UTC"),
+        ("soon", "soon"),
+    ],
+)
+def test_moments_of_close_are_shown_to_the_second(written, words):
+    assert rendering.to_second(written) == words
+
+
 async def test_budgets_are_shown_with_what_is_spent(box, async_redis):
     windows = box.desk.windows(box.desk.now_ms())
     await async_redis.set(windows[0].key, 400)
@@ -131,18 +162,40 @@ async def test_the_system_page_names_workers_subscription_and_rules(box, async_r
     facts = {"queues": "enrich", "hostname": "box-7", "pid": 41, "birth": birth, "last_heartbeat": birth}
     await async_redis.hset("rq:worker:one", mapping=facts)
     await async_redis.hset(keys.WEBHOOK, mapping={"subscription": "whsub_1", "problem": "is paused"})
-    await async_redis.set(keys.log_mark("lead", "created"), "2026-10-14T09:00:00")
+    await async_redis.set(keys.log_mark("lead", "created"), "2026-10-14T09:00:00.123456+00:00")
     await async_redis.set(keys.RECONCILED, "1", px=60_000)
     found = (await box.script().get("/api/system")).json
     assert found["workers_alive"] == 1
     assert found["workers"][0]["host"] == "box-7"
     assert found["workers"][0]["started_ms"] == 1791970212000
     assert found["subscription"] == {"id": "whsub_1", "problem": "is paused"}
-    assert found["event_log"]["marks"] == [{"kind": "lead.created", "until": "2026-10-14T09:00:00"}]
+    assert found["event_log"]["marks"] == [
+        {"kind": "lead.created", "until": "2026-10-14T09:00:00.123456+00:00"}
+    ]
     assert 0 < found["event_log"]["next_seconds"] <= 60
     page = await (await box.browser()).get("/system")
-    for words in ("box-7", "is paused", "whsub_1", "2026-10-14T09:00:00", "enrich-bulk"):
+    for words in ("box-7", "is paused", "whsub_1", "2026-10-14 09:00:00 UTC<", "enrich-bulk"):
         assert words in page.text
+
+
+async def test_the_system_page_tells_which_release_and_rules_each_process_runs(box, async_redis):
+    now_seconds, _ = await async_redis.time()
+    for process, more in (("web on a", {"version": "7.8.9"}), ("worker on b", {})):
+        said = {
+            "process": process,
+            "digest": f"of {process}",
+            "read_at_ms": 1,
+            "said_at_seconds": now_seconds,
+        }
+        await async_redis.hset(keys.RULES, process, msgspec.json.encode(said | more))
+    found = (await box.script().get("/api/system")).json["rules"]
+    assert [(one["process"], one["version"], one["digest"]) for one in found] == [
+        ("web on a", "7.8.9", "of web on a"),
+        ("worker on b", "", "of worker on b"),
+    ]
+    page = (await (await box.browser()).get("/system")).text
+    for cell in ('"Version">7.8.9<', '"Version">\N{EN DASH}<', '"Rules"><span class="id">of web on a<'):
+        assert f"<td data-name={cell}/" in page
 
 
 @pytest.mark.parametrize(
@@ -202,8 +255,66 @@ async def test_what_the_path_and_the_query_say_is_checked(box):
     assert (await browser.get("/number/5?word=one&word=two&number=7")).text == "5 one"
     wrong = await browser.get("/number/five")
     assert wrong.status == 400
-    assert "Expected `int`" in wrong.text.replace("&#39;", "'")
+    assert "number: expected a whole number." in wrong.text
     assert "five" not in wrong.text
+
+
+async def test_somebody_who_is_logged_in_keeps_the_navigation_where_something_goes_wrong(box):
+    browser = await box.browser()
+    csrf = (await browser.get("/")).csrf
+    for page, back in (
+        (await browser.get("/attention?older=xx"), ("/attention", "Attention")),
+        (await browser.get("/attention/dead/retry?state=nonsense"), ("/attention", "Attention")),
+        (await browser.get("/number/five"), ("/", "Overview")),
+        (await browser.get("/broken"), ("/", "Overview")),
+        (await browser.post("/attention/halt", {"csrf": "forged"}), ("/attention", "Attention")),
+        (await browser.post("/number", {"csrf": csrf}), ("/", "Overview")),
+    ):
+        assert page.status in {400, 403, 500}
+        assert '<nav aria-label="Pages">' in page.text
+        assert f'<a class="button" href="{back[0]}">Back to {back[1]}</a>' in page.text
+    forged = await box.stranger().post("/login", {"token": TOKEN}, origin="https://evil.example")
+    assert "<nav" not in forged.text
+
+
+async def test_an_unknown_page_is_a_page_for_people_who_are_logged_in_and_json_for_others(box):
+    box.app = create_app(
+        webhook=show,
+        keyed=lambda: True,
+        ledger=box.desk.ledger,
+        knowledge=box.desk.knowledge,
+        more_routes=box.site.routes(),
+        unknown=box.site.unknown,
+    )
+    person = await box.browser()
+    for path, status in (("/nothing/here", 404), ("/logout", 405)):
+        page = await person.get(path, accept="text/html,*/*;q=0.8")
+        assert page.status == status
+        assert "There is no such page." in page.text
+        assert '<nav aria-label="Pages">' in page.text
+    assert page.header("allow") == "POST"
+    for other, accept in ((person, "*/*"), (box.stranger(), "text/html"), (box.script(), "*/*")):
+        answer = await other.get("/nothing/here", accept=accept)
+        assert (answer.status, answer.json) == (404, {"error": "Not Found"})
+    refused = await person.send("POST", "/nothing/here", headers={"accept": "text/html"})
+    assert refused.json == {"error": "Not Found"}
+
+
+async def test_while_redis_is_away_an_unknown_page_is_json_for_everybody():
+    async with redis.asyncio.Redis(host="127.0.0.1", port=1) as nobody:
+        request = Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "path": "/nothing",
+                "headers": [(b"accept", b"text/html"), (b"cookie", b"close-enrich=x")],
+                "scheme": "http",
+                "server": ("127.0.0.1", 8080),
+                "client": None,
+                "query_string": b"",
+            }
+        )
+        assert await Box(nobody).site.unknown(request, HTTPStatus.NOT_FOUND) is None
 
 
 async def test_a_form_is_read_up_to_its_limits(box):

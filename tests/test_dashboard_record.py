@@ -54,6 +54,7 @@ async def test_it_tells_each_attempt_why_it_waited_and_what_came_of_it(box, ledg
     ]
     places = [page.text.index(words) for words in told]
     assert places == sorted(places)
+    assert "+0.0 s" not in page.text
     for words in ("Bakeries, Food", "high", "Their site says so.", "3 credits, 3 attempts", entry.id):
         assert words in page.text
     found = (await box.script().get(f"/api/records/{LEAD}")).json

@@ -190,3 +190,8 @@ async def test_a_rule_with_an_odd_name_has_working_links(async_redis):
     page = await (await Box(async_redis, rules=rules).browser()).get("/rules")
     assert f"/activity?rule={quote(name)}" in page.text
     assert "<more>" not in page.text
+
+
+async def test_how_far_back_the_numbers_go_stands_before_them_not_under_the_last(box):
+    page = await (await box.browser()).get("/rules")
+    assert 0 < page.text.index("The last 30 days") < page.text.index("Hit rate")

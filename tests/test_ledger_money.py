@@ -17,6 +17,7 @@ from service.enrichment import State, entry_id
 from service.ledger import Charge, Claim, Ledger, Permission
 from service.rules import Burst, Mode
 from service.transitions import Postponement, Settlement
+from service.trial import try_field
 
 SLACK_MS = 5_000
 FAR_MS = 4_000_000_000_000
@@ -306,6 +307,62 @@ async def test_calls_that_were_under_way_when_the_pause_began_do_not_make_it_lon
     await breaking.postpone(late, ambiguous=True, timed_out=True)
     (found,) = await breaking.ledger.brakes.open_breakers()
     assert 120_000 - SLACK_MS < found.until_ms - await breaking.now_ms() <= 120_000, "it was the trial"
+
+
+async def test_a_pause_that_a_person_ends_lets_one_call_go_and_the_others_wait_for_it(breaking):
+    for number in range(POLICY.most_timeouts):
+        await time_out(breaking, number)
+    waiting = [
+        await breaking.claim((await breaking.plan(object_id=f"lead_{number}")).id) for number in range(20, 25)
+    ]
+    assert [(await permit(breaking, one)).verdict for one in waiting] == ["broken"] * 5
+    (paused,) = await breaking.ledger.brakes.open_breakers()
+
+    assert await breaking.ledger.brakes.end_pause(FIELD) == paused.until_ms
+    (found,) = await breaking.ledger.brakes.open_breakers()
+    assert found.until_ms <= await breaking.now_ms()
+    assert await breaking.ledger.brakes.end_pause(FIELD) is None, "it is over already"
+    answers = await asyncio.gather(*(permit(breaking, one, trial_seconds=30) for one in waiting))
+    assert sorted(one.verdict for one in answers) == ["broken"] * 4 + ["go"]
+    before = await everything(breaking.redis)
+    assert await breaking.ledger.brakes.end_pause(FIELD) is None, "a call is on trial"
+    assert await everything(breaking.redis) == before
+
+
+@pytest.mark.parametrize("timeouts", [0, 1])
+async def test_a_breaker_that_is_closed_is_not_opened_by_ending_a_pause(breaking, timeouts):
+    for number in range(timeouts):
+        await time_out(breaking, number)
+    before = await everything(breaking.redis)
+    assert not await try_field(breaking.ledger, FIELD, looks=500)
+    assert await everything(breaking.redis) == before
+    assert await breaking.ledger.brakes.open_breakers() == []
+    assert (await ask_for_field(breaking, 20))[1].verdict == "go"
+
+
+async def test_the_first_that_waits_for_the_end_of_a_pause_runs_at_once_when_a_person_ends_it(
+    breaking, monkeypatch
+):
+    monkeypatch.setattr("service.trial.PAGE", 2)
+    for number in range(POLICY.most_timeouts):
+        await time_out(breaking, number)
+    (paused,) = await breaking.ledger.brakes.open_breakers()
+    delay_seconds = (paused.until_ms - await breaking.now_ms()) / 1000
+    waiting = []
+    for number, (field_id, more_seconds) in enumerate(
+        [(FIELD, 30), (FIELD, 9), ("cf_other", 5), ("cf_other", 6), ("cf_other", 7)]
+    ):
+        mine = await breaking.claim((await breaking.plan(object_id=f"lead_2{number}", field_id=field_id)).id)
+        await breaking.postpone(mine, delay_seconds=delay_seconds + more_seconds)
+        waiting.append(await breaking.entry(mine.entry.id))
+    first = waiting[1]
+    queue = jobs.queue_key(first.queue)
+    await breaking.redis.delete(queue)
+
+    assert await try_field(breaking.ledger, FIELD, looks=500)
+    assert await breaking.redis.lrange(queue, 0, -1) == [first.job_id.encode()]
+    assert not await try_field(breaking.ledger, FIELD, looks=500)
+    assert await breaking.redis.llen(queue) == 1
 
 
 async def test_other_fields_go_on(breaking):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 
 import msgspec
 import pytest
@@ -62,6 +63,7 @@ async def test_a_process_says_what_it_runs_says_changes_soon_and_takes_it_back_a
     (first,) = await eventually(lambda: rules_in_force(async_redis))
     assert first.process.startswith("web on ")
     assert (first.digest, first.read_at_ms, first.problem) == ("old", AT_MS, "")
+    assert first.version == version("close-enrich")
 
     states.append(BROKEN)
 
@@ -89,6 +91,17 @@ async def test_who_is_silent_for_long_is_forgotten_and_what_cannot_be_read_is_le
     await publisher.say()
     assert await async_redis.hlen(keys.RULES) == 1
     assert 0 < await async_redis.ttl(keys.RULES) <= FORGET_AFTER_SECONDS
+
+
+async def test_processes_of_older_and_newer_releases_are_read_as_far_as_they_say(async_redis):
+    now_seconds, _ = await async_redis.time()
+    facts = {"digest": "x", "read_at_ms": 1, "said_at_seconds": now_seconds}
+    older = {"process": "older", **facts}
+    newer = {"process": "newer", **facts, "version": "9.0", "more": [1]}
+    for one in (older, newer):
+        await async_redis.hset(keys.RULES, one["process"], msgspec.json.encode(one))
+    found = await rules_in_force(async_redis)
+    assert [(one.process, one.version) for one in found] == [("newer", "9.0"), ("older", "")]
 
 
 async def test_while_redis_is_away_it_goes_on_trying():

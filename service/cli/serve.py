@@ -191,6 +191,7 @@ def build_app(
             metrics_route(metrics, may=may_scrape),
             *(() if site is None else site.routes()),
         ],
+        unknown=None if site is None else site.unknown,
         lifespan=lifespan,
     )
     app.state.webhook = webhook

@@ -118,14 +118,15 @@ class Access:
         return Stranger.UNKNOWN
 
     async def log_in(self, request: Request, given: str) -> Visitor | Stranger:
-        """A new session for whoever knows the token. Every attempt counts, a right one too.
+        """A new session for whoever knows the token. Every attempt of an address counts, a right one too.
 
         Raises:
             redis.RedisError: it cannot be counted or kept.
         """
-        address = await self._count(request, "login")
-        everyone = await self._count(None, "login")
-        if address > MOST_LOGINS_OF_ADDRESS or everyone > MOST_LOGINS:
+        if await self._count(request, "login") > MOST_LOGINS_OF_ADDRESS:
+            # not counted with those of everybody, or one address could lock all others out
+            return Stranger.TOO_MANY
+        if await self._count(None, "login") > MOST_LOGINS:
             return Stranger.TOO_MANY
         if not self._right(given):
             return Stranger.UNKNOWN

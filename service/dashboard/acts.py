@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from service import trial
 from service.brakes import PERSON
 from service.dead_letters import DeadLetters
 from service.held import release
@@ -115,6 +116,17 @@ async def resume(visit: Visit) -> bool:
     """
     changed = await visit.desk.ledger.brakes.resume()
     _log(visit, "calls resumed", changed=changed)
+    return changed
+
+
+async def try_field(visit: Visit, field_id: str) -> bool:
+    """Try a field that is left alone at once; False where it is not, or is being tried already.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    changed = await trial.try_field(visit.desk.ledger, field_id, looks=MOST_LOOKED_AT)
+    _log(visit, "a field's pause ended", changed=changed, field_id=field_id if changed else None)
     return changed
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from service.dashboard.activity import CURSOR_PATTERN
 from service.dead_letter_filter import Place, Wanted
 from service.durations import DURATION_PATTERN, parse_duration
 from service.enrichment import State
@@ -18,15 +19,30 @@ MOST_RELEASED = 1000
 """Held enrichments that one request lets go at most; each is a step of its own."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
-_Duration = Annotated[str, msgspec.Meta(pattern=DURATION_PATTERN, max_length=20)]
-_EntryId = Annotated[str, msgspec.Meta(pattern="^[a-z2-7]{1,40}$")]
-_Moment = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-_BodyId = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,14}-[0-9]{1,15}$")]  # see CURSOR_PATTERN
-_Place = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,15}-[a-z2-7]{1,40}$")]
-_BodyIds = Annotated[
-    str, msgspec.Meta(pattern="^[0-9]{1,15}-[0-9]{1,15}(,[0-9]{1,15}-[0-9]{1,15}){0,99}$", max_length=4000)
+_Duration = Annotated[
+    str, msgspec.Meta(pattern=DURATION_PATTERN, max_length=20, description="a time such as 12h or 3d")
 ]
-_Back = Annotated[str, msgspec.Meta(pattern="^/(attention|records/[A-Za-z0-9_-]{1,100})$")]
+_EntryId = Annotated[str, msgspec.Meta(pattern="^[a-z2-7]{1,40}$", description="the id of an enrichment")]
+_FieldId = Annotated[
+    str, msgspec.Meta(pattern="^[A-Za-z0-9_]{1,100}$", description="Close's id of a custom field")
+]
+_Moment = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+_BodyId = Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN, description="the id of a quarantined delivery")]
+_Place = Annotated[
+    str, msgspec.Meta(pattern="^[0-9]{1,15}-[a-z2-7]{1,40}$", description="the `next` of a page")
+]
+_BodyIds = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[0-9]{1,15}-[0-9]{1,15}(,[0-9]{1,15}-[0-9]{1,15}){0,99}$",
+        max_length=4000,
+        description="ids of at most 100 quarantined deliveries with commas between them",
+    ),
+]
+_Back = Annotated[
+    str,
+    msgspec.Meta(pattern="^/(attention|records/[A-Za-z0-9_-]{1,100})$", description="a page to come back to"),
+]
 _Most = Annotated[int, msgspec.Meta(ge=1, le=MOST_LETTERS)]
 _Released = Annotated[int, msgspec.Meta(ge=1, le=MOST_RELEASED)]
 
@@ -175,6 +191,16 @@ class HeldAgreed(HeldMeant, frozen=True, kw_only=True):
     """
 
     limit: _Released = MOST_RELEASED
+
+
+class FieldMeant(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that is left alone.
+
+    Attributes:
+        field_id: Close's id of it.
+    """
+
+    field_id: _FieldId
 
 
 class BodiesMeant(msgspec.Struct, frozen=True, kw_only=True):

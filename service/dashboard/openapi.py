@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from service.dashboard.routes import Call, Problem
+from service.package_version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,14 +71,6 @@ def openapi_document(routes: Iterable[Route], *, by_token: bool) -> dict[str, An
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
-
-
-def package_version() -> str:
-    """The version of this package; "" where it is not installed."""
-    try:
-        return version("close-enrich")
-    except PackageNotFoundError:
-        return ""
 
 
 def _operation(call: Call, schemas: dict[str, Any], *, by_token: bool) -> dict[str, Any]:

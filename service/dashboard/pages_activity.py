@@ -46,7 +46,9 @@ class ActivityAsked(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None = None
     object_type: Literal["lead", "contact"] | None = None
     object_id: _Text | None = msgspec.field(default=None, name="object")
-    before: Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN)] | None = None
+    before: (
+        Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN, description="the `next` of a page")] | None
+    ) = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = PAGE
 
     def query(self, **changes: str) -> str:

@@ -26,12 +26,14 @@ from service.dashboard.attention_asked import (
     AttentionAsked,
     BodiesMeant,
     BodyAsked,
+    FieldMeant,
     HaltAsked,
     HeldAgreed,
     HeldMeant,
     LettersAgreed,
     LettersMeant,
 )
+from service.dashboard.rendering import duration
 from service.dashboard.routes import Form, Page
 from service.problem import printable
 
@@ -83,7 +85,7 @@ async def confirm_letters(verb: LetterVerb, visit: Visit, meant: LettersMeant) -
     more = f"Only the newest {counted.count:,}; there are more, for another time." if counted.more else ""
     return await visit.page(
         "confirm.html",
-        title=f"{verb.capitalize()} {what}?" if counted.count else "Nothing is meant",
+        title=f"{verb.capitalize()} {what}?" if counted.count else f"Nothing to {verb}",
         groups=counted.groups,
         priced=verb == "retry",
         price=price if counted.count else "",
@@ -116,7 +118,7 @@ async def confirm_release(visit: Visit, meant: HeldMeant) -> Response:
     what = counted_words(most, "held enrichment")
     return await visit.page(
         "confirm.html",
-        title=f"Release up to {what}?" if most else "Nothing is meant",
+        title=f"Release up to {what}?" if most else "Nothing to release",
         groups=groups,
         priced=True,
         price=priced_words(most) if most else "",
@@ -188,6 +190,44 @@ async def do_resume(visit: Visit, _: Any) -> Response:
     """Let calls leave."""
     told = "Calls leave again." if await acts.resume(visit) else "Calls were not halted; nothing has changed."
     return await visit.done("/attention#halted", told)
+
+
+async def confirm_try(visit: Visit, meant: FieldMeant) -> Response:
+    """What trying a field now would come to."""
+    now_ms = visit.desk.now_ms()
+    breakers = (await read_brakes(visit.desk)).breakers
+    found = next((one for one in breakers if one.field_id == meant.field_id and one.until_ms > now_ms), None)
+    return await visit.page(
+        "confirm.html",
+        title=f"Try {found.field} now?" if found else "Nothing to try",
+        groups=[],
+        priced=False,
+        price=priced_words(1) if found else "",
+        words=[
+            f"One call is tried at once instead of in {duration(found.until_ms - now_ms)}.",
+            "Once it is answered, the field is called for as usual; another timeout begins a longer pause.",
+        ]
+        if found
+        else [],
+        action="/attention/breakers/try" if found else "",
+        hidden={"field_id": meant.field_id},
+        button="Try now",
+        danger=False,
+        extra="",
+        most=0,
+        back="/attention#breakers",
+    )
+
+
+async def do_try(visit: Visit, meant: FieldMeant) -> Response:
+    """End its pause."""
+    changed = await acts.try_field(visit, meant.field_id)
+    told = (
+        "The next call for that field is tried at once."
+        if changed
+        else "That field is being tried already, or is not left alone any more; nothing has changed."
+    )
+    return await visit.done("/attention#breakers", told)
 
 
 async def confirm_bodies(verb: LetterVerb, visit: Visit, meant: BodiesMeant) -> Response:
@@ -267,6 +307,8 @@ ROUTES = (
     Form(path="/attention/halt", handler=do_halt, asks=HaltAsked),
     Page(path="/attention/resume", handler=confirm_resume),
     Form(path="/attention/resume", handler=do_resume),
+    Page(path="/attention/breakers/try", handler=confirm_try, asks=FieldMeant),
+    Form(path="/attention/breakers/try", handler=do_try, asks=FieldMeant),
     Page(path="/attention/quarantine/retry", handler=partial(confirm_bodies, "retry"), asks=BodiesMeant),
     Form(path="/attention/quarantine/retry", handler=do_retry_bodies, asks=BodiesMeant),
     Page(path="/attention/quarantine/drop", handler=partial(confirm_bodies, "drop"), asks=BodiesMeant),

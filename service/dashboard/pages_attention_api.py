@@ -20,6 +20,7 @@ from service.dashboard.attention import (
 from service.dashboard.attention_asked import (
     BodiesAct,
     BodyAsked,
+    FieldMeant,
     HaltAsked,
     HeldAgreed,
     LettersAct,
@@ -108,6 +109,11 @@ async def halt_json(visit: Visit, wish: HaltAsked) -> Changed:
 async def resume_json(visit: Visit, _: Any) -> Changed:
     """Let calls leave."""
     return Changed(changed=await acts.resume(visit))
+
+
+async def try_json(visit: Visit, wish: FieldMeant) -> Changed:
+    """End a field's pause."""
+    return Changed(changed=await acts.try_field(visit, wish.field_id))
 
 
 async def quarantine_json(visit: Visit, asked: QuarantineAsked) -> QuarantineView:
@@ -206,6 +212,15 @@ ROUTES = (
         summary="Let calls leave again, whoever or whatever has halted them.",
         handler=resume_json,
         answers=Changed,
+        tag=TAG,
+    ),
+    Call(
+        method="POST",
+        path="/api/attention/breakers/try",
+        summary="Try a field that is left alone at once, for at most one credit.",
+        handler=try_json,
+        answers=Changed,
+        asks=FieldMeant,
         tag=TAG,
     ),
     Call(

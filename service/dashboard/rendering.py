@@ -26,6 +26,7 @@ MEDIA_TYPES = {
 _SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 _MANY = 100_000
 _FIRST_DECIMAL_S = 10
+_FIRST_WHOLE_RATE = 100
 
 
 @functools.cache
@@ -47,7 +48,7 @@ class Look:
     """
 
     def __init__(self, *, nav: Sequence[tuple[str, str]]) -> None:
-        self._nav = nav
+        self.nav = nav
 
     def render(self, template: str, **facts: Any) -> str:
         """A page's HTML.
@@ -55,7 +56,7 @@ class Look:
         Raises:
             jinja2.TemplateError: the template names what it was not given.
         """
-        return _environment().get_template(template).render(**facts, nav=self._nav)
+        return _environment().get_template(template).render(**facts, nav=self.nav)
 
 
 @functools.cache
@@ -70,6 +71,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "number": number,
         "short": short,
+        "rate": rate,
+        "to_second": to_second,
         "moment": moment,
         "iso": iso,
         "duration": duration,
@@ -96,6 +99,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
+def rate(value: float) -> str:
+    """How often something happens, in digits that tell something: 0.4, 12.5, 353."""
+    return number(round(value, 1) if value < _FIRST_WHOLE_RATE else round(value))
+
+
 def short(value: int) -> str:
     """A number that may be large, in few characters: 1.2M."""
     if abs(value) < _MANY:
@@ -114,6 +122,15 @@ def moment(at_ms: int) -> str:
 def iso(at_ms: int) -> str:
     """A moment for machines."""
     return f"{dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def to_second(written: str) -> str:
+    """A moment as Close writes it, for people; what is none stays as it is."""
+    try:
+        at = dt.datetime.fromisoformat(written)
+    except ValueError:
+        return written
+    return moment(round(at.replace(tzinfo=at.tzinfo or dt.UTC).timestamp()) * 1000)
 
 
 def duration(milliseconds: float) -> str:

@@ -1,7 +1,8 @@
-"""The dashboard's routes: who may, what is asked, what is answered; and the pages for when that fails."""
+"""The dashboard's routes: who may, what is asked, what is answered."""
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from starlette.routing import Route as Path
 from service.dashboard import asked
 from service.dashboard.access import Stranger, Visitor, cookie_header, is_from_elsewhere
 from service.dashboard.asked import AskedWrong
+from service.dashboard.failures import as_json, failed, is_api, wants_page
 from service.dashboard.headers import PRIVATE, STATIC
 from service.dashboard.openapi import openapi_document
 from service.dashboard.rendering import MEDIA_TYPES, Look, read_static
@@ -24,7 +26,7 @@ from service.dashboard.visit import Visit, redirect
 from service.request_body import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -37,25 +39,6 @@ if TYPE_CHECKING:
     _Serve = Callable[[Request], Awaitable[Response]]
 
 OPENAPI_PATH = "/api/openapi.json"
-
-_ERRORS = {
-    HTTPStatus.BAD_REQUEST: ("That does not fit", "What was asked for cannot be read."),
-    HTTPStatus.FORBIDDEN: (
-        "Not done",
-        "This form is not from the page as you see it now. Go back, reload the page and try again.",
-    ),
-    HTTPStatus.NOT_FOUND: ("Nothing here", "There is no such page."),
-    HTTPStatus.METHOD_NOT_ALLOWED: ("Nothing here", "There is no such page."),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("Too much", "The form is larger than any of ours."),
-    HTTPStatus.INTERNAL_SERVER_ERROR: (
-        "Something went wrong",
-        "This page has a mistake, which the log tells. Webhooks and workers are not affected.",
-    ),
-    HTTPStatus.SERVICE_UNAVAILABLE: (
-        "Redis does not answer",
-        "Everything shown here is read from Redis. Close delivers again what comes in meanwhile.",
-    ),
-}
 
 
 class Site:
@@ -130,10 +113,10 @@ class Site:
                 return Response(status_code=HTTPStatus.BAD_REQUEST, headers=PRIVATE)
             except (RedisError, OSError) as error:
                 self._report("the dashboard waits for Redis", error)
-                return self._failure(request, HTTPStatus.SERVICE_UNAVAILABLE)
+                return await self._failure(request, HTTPStatus.SERVICE_UNAVAILABLE)
             except Exception as error:  # noqa: BLE001  the receiver goes on, and the log tells
                 self._report("a page of the dashboard failed", error)
-                return self._failure(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+                return await self._failure(request, HTTPStatus.INTERNAL_SERVER_ERROR)
 
         return endpoint
 
@@ -141,6 +124,7 @@ class Site:
         async def endpoint(request: Request) -> Response:
             visitor = await self._access.who(request)
             if isinstance(visitor, Visitor):
+                request.state.visitor = visitor
                 return await serve(request, visitor)
             return self._turn_away(request, visitor)
 
@@ -150,27 +134,37 @@ class Site:
         """The same answer whether there is such a page, or such a record on it, or not."""
         if stranger is Stranger.NOT_HERE:
             # as if there were no dashboard
-            return _json(Problem(error="Not Found"), HTTPStatus.NOT_FOUND)
+            return as_json(Problem(error="Not Found"), HTTPStatus.NOT_FOUND)
         if stranger is Stranger.TOO_MANY:
-            return _json(
+            return as_json(
                 Problem(error="too many wrong tokens: try again in a minute"),
                 HTTPStatus.TOO_MANY_REQUESTS,
                 **{"retry-after": "60"},
             )
-        if request.method in {"GET", "HEAD"} and not _is_api(request) and request.url.path != "/live":
-            return redirect(f"/login?next={quote(request.url.path)}")
-        return _json(
+        if request.method in {"GET", "HEAD"} and not is_api(request) and request.url.path != "/live":
+            return redirect(f"/login?next={quote(_wanted(request))}")
+        return as_json(
             Problem(error="log in, or send Authorization: Bearer with ADMIN_TOKEN"),
             HTTPStatus.UNAUTHORIZED,
             **{"www-authenticate": "Bearer"},
         )
 
-    def _failure(self, request: Request, status: HTTPStatus, words: str = "") -> Response:
-        title, explained = _ERRORS[status]
-        if _is_api(request) or request.url.path == "/live":
-            return _json(Problem(error=words or explained), status)
-        html = self._look.render("error.html", title=title, words=words or explained, status=int(status))
-        return Response(html, status, media_type="text/html", headers=_sent_with(status))
+    async def _failure(self, request: Request, status: HTTPStatus, words: str = "") -> Response:
+        visitor = getattr(request.state, "visitor", None)
+        visit = None if visitor is None else self._visit(request, visitor)
+        return await failed(request, status, words, look=self._look, visit=visit)
+
+    async def unknown(self, request: Request, status: HTTPStatus) -> Response | None:
+        """A page for somebody who is logged in and has gone where there is none; None for anybody else."""
+        no_page = status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+        if not no_page or not wants_page(request) or is_api(request):
+            return None
+        with contextlib.suppress(RedisError, OSError):
+            visitor = await self._access.who(request)
+            if isinstance(visitor, Visitor):
+                request.state.visitor = visitor
+                return await self._failure(request, status)
+        return None
 
     def _visit(self, request: Request, visitor: Visitor) -> Visit:
         return Visit(
@@ -190,15 +184,15 @@ class Site:
             if isinstance(page, Form):
                 body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
                 if body is None:
-                    return self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                    return await self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                 fields = asked.form_fields(body)
                 if not self._access.may_act(request, visitor, fields.pop("csrf", "")):
-                    return self._failure(request, HTTPStatus.FORBIDDEN)
+                    return await self._failure(request, HTTPStatus.FORBIDDEN)
             else:
                 fields = dict(reversed(request.query_params.multi_items()))
             asks = None if page.asks is None else asked.from_texts(page.asks, path, fields)
         except AskedWrong as error:
-            return self._failure(request, HTTPStatus.BAD_REQUEST, f"{error}.")
+            return await self._failure(request, HTTPStatus.BAD_REQUEST, f"{error}.")
         return await page.handler(self._visit(request, visitor), asks)
 
     async def _call(self, call: Call, request: Request, visitor: Visitor) -> Response:
@@ -207,18 +201,18 @@ class Site:
         try:
             if call.method == "POST":
                 if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                    return _json(
+                    return as_json(
                         Problem(error="expected content-type application/json"),
                         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                     )
                 given = request.headers.get("x-csrf-token", "")
                 if not self._access.may_act(request, visitor, given, scripted=True):
-                    return _json(
+                    return as_json(
                         Problem(error="send the session's token as X-CSRF-Token"), HTTPStatus.FORBIDDEN
                     )
                 body = await read_body(request.receive, most=self._max_body_bytes)
                 if body is None:
-                    return _json(
+                    return as_json(
                         Problem(error=f"the body is over {self._max_body_bytes} bytes"),
                         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                     )
@@ -226,11 +220,11 @@ class Site:
             elif call.asks is not None:
                 asks = asked.from_texts(call.asks, path, dict(reversed(request.query_params.multi_items())))
         except AskedWrong as error:
-            return _json(Problem(error=str(error)), HTTPStatus.BAD_REQUEST)
+            return as_json(Problem(error=str(error)), HTTPStatus.BAD_REQUEST)
         answer = await call.handler(self._visit(request, visitor), asks)
         if isinstance(answer, Refused):
-            return _json(Problem(error=answer.error), answer.status)
-        return _json(answer, HTTPStatus.OK)
+            return as_json(Problem(error=answer.error), answer.status)
+        return as_json(answer, HTTPStatus.OK)
 
     # -- the frame's own
 
@@ -238,7 +232,7 @@ class Site:
         name = request.path_params["name"]
         content = self._static.get(name)
         if content is None or (not self._access.by_token and await self._is_stranger(request)):
-            return _json(Problem(error="Not Found"), HTTPStatus.NOT_FOUND)
+            return as_json(Problem(error="Not Found"), HTTPStatus.NOT_FOUND)
         return Response(
             content, headers={**STATIC, "content-type": MEDIA_TYPES["." + name.rpartition(".")[2]]}
         )
@@ -253,7 +247,7 @@ class Site:
         return Response(self._openapi, media_type="application/json", headers=PRIVATE)
 
     async def _nothing(self, request: Request, _: Visitor) -> Response:
-        return self._failure(request, HTTPStatus.NOT_FOUND)
+        return await self._failure(request, HTTPStatus.NOT_FOUND)
 
     async def _login_page(self, request: Request) -> Response:
         if not await self._is_stranger(request):
@@ -266,14 +260,14 @@ class Site:
 
     async def _log_in(self, request: Request) -> Response:
         if is_from_elsewhere(request):
-            return self._failure(request, HTTPStatus.FORBIDDEN)
+            return await self._failure(request, HTTPStatus.FORBIDDEN)
         body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
         if body is None:
-            return self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return await self._failure(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             fields = asked.form_fields(body)
         except AskedWrong as error:
-            return self._failure(request, HTTPStatus.BAD_REQUEST, f"{error}.")
+            return await self._failure(request, HTTPStatus.BAD_REQUEST, f"{error}.")
         after = _next(fields.get("next", ""))
         visitor = await self._access.log_in(request, fields.get("token", ""))
         if visitor is Stranger.TOO_MANY:
@@ -290,28 +284,21 @@ class Site:
         body = await read_body(request.receive, most=asked.MOST_BODY_BYTES)
         fields = asked.form_fields(body or b"")
         if not self._access.may_act(request, visitor, fields.get("csrf", "")):
-            return self._failure(request, HTTPStatus.FORBIDDEN)
+            return await self._failure(request, HTTPStatus.FORBIDDEN)
         await self._access.log_out(visitor)
         response = redirect("/login")
         response.headers.append("set-cookie", cookie_header(request, Visitor()))
         return response
 
 
+_LONGEST_QUERY = 2000
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-def _json(body: msgspec.Struct, status: HTTPStatus, **headers: str) -> Response:
-    sent = {**_sent_with(status), **headers}
-    return Response(msgspec.json.encode(body), status, media_type="application/json", headers=sent)
-
-
-def _sent_with(status: HTTPStatus) -> Mapping[str, str]:
-    """The headers of an answer; after a body that was not read to its end, the connection is of no use."""
-    return {**PRIVATE, "connection": "close"} if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else PRIVATE
-
-
-def _is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+def _wanted(request: Request) -> str:
+    """The page that somebody asked for, with its query where that is no longer than people's are."""
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query and len(query) <= _LONGEST_QUERY else request.url.path
 
 
 def _next(path: str) -> str:

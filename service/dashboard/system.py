@@ -11,9 +11,9 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 from service import jobs, keys
 from service.dashboard.glance import BudgetLine  # noqa: TC001  msgspec reads the annotations
-from service.dashboard.openapi import package_version
 from service.dashboard.reading import read_budgets
 from service.metrics_reading import read_snapshot
+from service.package_version import package_version
 from service.redis_health import redis_health
 from service.redis_text import raw_hash, text, texts
 from service.rules_in_force import disagreement, file_problem, rules_in_force
@@ -136,16 +136,18 @@ class EventLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RulesOf(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rules one process runs.
+    """Which release and which rules one process runs.
 
     Attributes:
         process: in words.
+        version: of the package that it runs; "" where it does not say.
         digest: names the version of the file.
         read_at_ms: when it read that.
         problem: why it cannot use the file as it is now; "" where it can.
     """
 
     process: str
+    version: str
     digest: str
     read_at_ms: int
     problem: str
@@ -187,7 +189,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         rules_problem: in a sentence; "" for none.
         redis: the server.
         budgets: as they stand.
-        version: of this package.
+        version: of this package, in the process that answers.
         python: the version it runs on.
     """
 
@@ -238,7 +240,13 @@ async def read_system(desk: Desk) -> System:
         subscription=await _subscription(desk.redis),
         event_log=await _event_log(desk.redis, missed=snapshot.missed, backlog=snapshot.backlog),
         rules=[
-            RulesOf(process=one.process, digest=one.digest, read_at_ms=one.read_at_ms, problem=one.problem)
+            RulesOf(
+                process=one.process,
+                version=one.version,
+                digest=one.digest,
+                read_at_ms=one.read_at_ms,
+                problem=one.problem,
+            )
             for one in rules
         ],
         rules_problem=file_problem(rules) or disagreement(rules),
