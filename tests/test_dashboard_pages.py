@@ -283,6 +283,7 @@ async def test_an_unknown_page_is_a_page_for_people_who_are_logged_in_and_json_f
         keyed=lambda: True,
         ledger=box.desk.ledger,
         knowledge=box.desk.knowledge,
+        knows_us=lambda _: True,
         more_routes=box.site.routes(),
         unknown=box.site.unknown,
     )
