@@ -36,7 +36,7 @@ from workers.doctor import (
     key_known_finding,
     subscription_finding,
 )
-from workers.subscription import Interest, Subscription
+from workers.subscription import Failed, Interest, Subscription
 from workers.webhook_reply import Trouble
 
 OK, WARNING, PROBLEM, NOT_CHECKED = State.OK, State.WARNING, State.PROBLEM, State.NOT_CHECKED
@@ -341,6 +341,7 @@ def test_a_rule_without_its_field_is_a_problem(bindings, state, words):
 LEAD = Interest(object_type="lead", action="created")
 NARROW = replace(LEAD, extra_filter={"type": "non_null"})
 ONE = Subscription(id="whsub_a", url=URL, events=(LEAD,), delivered=1)
+FAILED = Failed(at="2026-10-14T09:30", how="503")
 NEXT = Subscription(id="whsub_b", url=f"{URL}?rotation=1", events=(LEAD,), delivered=2)
 
 
@@ -373,6 +374,20 @@ NEXT = Subscription(id="whsub_b", url=f"{URL}?rotation=1", events=(LEAD,), deliv
             [ONE, replace(ONE, id="whsub_0")], {}, WARNING, "whsub_0 delivers here as well", id="twice"
         ),
         pytest.param([ONE, NEXT], {}, OK, "whsub_b replaces whsub_a", id="a rotation"),
+        pytest.param(
+            [replace(ONE, failed=FAILED, succeeded_at="2026-10-14T10:00")],
+            {},
+            OK,
+            "1 delivery has succeeded; the last failure was 503 at 2026-10-14T09:30",
+            id="a failure that is over",
+        ),
+        pytest.param(
+            [replace(ONE, failed=FAILED, succeeded_at="2026-10-14T09:00")],
+            {},
+            WARNING,
+            "its newest delivery failed; the last failure was 503 at 2026-10-14T09:30",
+            id="a failure just now",
+        ),
     ],
 )
 def test_the_first_thing_wrong_with_the_subscription_is_told(listed, facts, state, words):

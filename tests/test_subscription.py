@@ -14,6 +14,7 @@ from receiver_box import rulebook
 from workers.subscription import (
     Change,
     Create,
+    Failed,
     Interest,
     Keep,
     Nothing,
@@ -164,7 +165,10 @@ def test_recorded_subscriptions_are_read():
         events=(LEAD,),
         created="2026-10-14T09:12:09.590432",
     )
-    assert read_subscription(listed).delivered == 2
+    read = read_subscription(listed)
+    assert read.delivered == 2
+    assert read.failed == Failed(at="2026-10-14T09:30:13.029833+00:00", how="503")
+    assert read.succeeded_at == "2026-10-14T09:31:14.252986+00:00"
     assert read_key(made).key.hex() == made["signature_key"]
     assert read_key(listed) is None
     assert made["signature_key"] not in repr((read_subscription(made), read_key(made)))
@@ -192,11 +196,28 @@ def test_attributes_of_another_type_or_name_are_tolerated():
         "date_created": 7,
         "recent_consecutive_fail_buckets_cnt": "many",
         "event_filter": {},
+        "history": {"errors": [7, {"datetime": None}], "successes": {}},
     }
     read = read_subscription(shown)
     assert read == Subscription(id="whsub_a", url=URL, status="None", events=(LEAD,))
     assert not read.active
     assert read_subscription({**shown, "events": {}}).events == ()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "how"),
+    [
+        ({"response_status_code": 404, "error": "HTTPError"}, "404"),
+        ({"response_status_code": None, "error": "ConnectTimeout"}, "ConnectTimeout"),
+        ({}, "no answer"),
+    ],
+)
+def test_the_newest_failure_counts_whatever_their_order(attempt, how):
+    older = {"datetime": "2026-10-14T09:30:13+00:00", "response_status_code": 500}
+    newer = {"datetime": "2026-10-14T10:00:00+00:00", **attempt}
+    for errors in ([older, newer], [newer, older]):
+        read = read_subscription({"id": "whsub_a", "url": URL, "history": {"errors": errors}})
+        assert read.failed == Failed(at=newer["datetime"], how=how)
 
 
 json_values = st.recursive(

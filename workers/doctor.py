@@ -208,7 +208,8 @@ def _wrong_with(
         (
             one.failing_buckets > 0,
             State.PROBLEM,
-            f"is failing: for about {one.failing_buckets} h, none of Close's deliveries got a 2xx",
+            f"is failing: for about {one.failing_buckets} h, none of Close's deliveries got a 2xx"
+            + _last_failure(one),
             "see the public address; Close pauses it after three days",
         ),
         (
@@ -224,6 +225,12 @@ def _wrong_with(
             f"has a filter that holds back some of {', '.join(partly)}",
             "take the filter off it in Close, or leave it if it is meant",
         ),
+        (
+            one.failed is not None and one.failed.at > one.succeeded_at,
+            State.WARNING,
+            "is active, and its newest delivery failed" + _last_failure(one),
+            "see the public address; Close delivers it again",
+        ),
     )
     return next(((state, f"{one.id} {words}", fix) for so, state, words, fix in candidates if so), None)
 
@@ -238,7 +245,12 @@ def _several(listed: Sequence[Subscription], one: Subscription, *, url: str) -> 
         words = f"{', '.join(others)} delivers here as well as {one.id}: each event comes more than once"
         return State.WARNING, words, f"close-enrich webhook delete {others[0]}"
     delivered = "1 delivery has" if one.delivered == 1 else f"{one.delivered} deliveries have"
-    return State.OK, f"{one.id} is active, {delivered} succeeded", ""
+    return State.OK, f"{one.id} is active, {delivered} succeeded" + _last_failure(one), ""
+
+
+def _last_failure(one: Subscription) -> str:
+    """The newest delivery that failed, as a part of a sentence; nothing where Close shows none."""
+    return "" if one.failed is None else f"; the last failure was {one.failed.how} at {one.failed.at}"
 
 
 def key_known_finding(*, learned: int, named: int) -> Finding:

@@ -47,6 +47,14 @@ class Interest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A delivery that failed: when, ISO 8601 as Close writes it, and with what: a status or Close's word."""
+
+    at: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     """A subscription as Close shows it.
 
@@ -58,6 +66,8 @@ class Subscription:
         failing_buckets: how many stretches of time in a row, each about an hour, saw only failures.
         delivered: how many deliveries succeeded.
         created: when it was made, as Close writes it: ISO 8601, UTC, without a zone.
+        failed: the newest delivery that failed, of those that Close still shows; None where there is none.
+        succeeded_at: when the newest one succeeded, ISO 8601; "" where Close shows none.
     """
 
     id: str
@@ -67,6 +77,8 @@ class Subscription:
     failing_buckets: int = 0
     delivered: int = 0
     created: str = ""
+    failed: Failed | None = None
+    succeeded_at: str = ""
 
     @property
     def active(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from service.signature import SignatureKey
 from workers.reply import Failure, Reply
 from workers.reply_body import error_messages, json_object, one_line
-from workers.subscription import Interest, Subscription
+from workers.subscription import Failed, Interest, Subscription
 
 Shown: TypeAlias = dict[str, Any]
 
@@ -78,7 +78,24 @@ def read_subscription(shown: object) -> Subscription | None:
         failing_buckets=_count(shown.get("recent_consecutive_fail_buckets_cnt")),
         delivered=_count(counts.get("first_success")) + _count(counts.get("retry_success")),
         created=created if isinstance(created, str) else "",
+        failed=max(map(_failed, _attempts(shown, "errors")), key=lambda one: one.at, default=None),
+        succeeded_at=max((at for at, _ in _attempts(shown, "successes")), default=""),
     )
+
+
+def _attempts(shown: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Deliveries of late that Close shows under this name, each with its moment."""
+    history = shown.get("history")
+    listed = history.get(name) if isinstance(history, Mapping) else None
+    found = (one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, Mapping))
+    return [(one["datetime"], one) for one in found if isinstance(one.get("datetime"), str)]
+
+
+def _failed(attempt: tuple[str, Mapping[str, Any]]) -> Failed:
+    at, one = attempt
+    status = one.get("response_status_code")
+    how = str(status) if isinstance(status, int) else one_line(str(one.get("error") or "no answer"))
+    return Failed(at=at, how=how)
 
 
 def read_key(shown: Mapping[str, Any]) -> SignatureKey | None:
