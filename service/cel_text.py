@@ -153,6 +153,13 @@ class SyntaxProblem:
     suggestion: str | None = None
 
 
+_OWN_WORDS = {
+    "invalid argument to has() macro": "does not give has() a field by its name, as in has(lead.url); "
+    'whether a custom field has a value is asked with "Industry" in lead.custom',
+}
+"""What the engine says about what many will write, and what we say."""
+
+
 def syntax_problem(source: str, engine_message: str) -> SyntaxProblem:
     """The engine's syntax error without its long list of what could have come next."""
     match = _FIRST_ERROR.search(engine_message)
@@ -173,7 +180,7 @@ def syntax_problem(source: str, engine_message: str) -> SyntaxProblem:
         quoted = _QUOTED.search(message.partition(" expecting ")[0])
         message = f"has {(quoted[1] if quoted else message).strip()!r} where it is not expected"
     else:
-        message = f"is not valid: {message}"
+        message = _OWN_WORDS.get(message, f"is not valid: {message}")
     return SyntaxProblem(line=line, column=column, message=message, suggestion=suggestion)
 
 

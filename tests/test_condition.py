@@ -174,6 +174,12 @@ def test_an_interruption_escapes():
         interrupted.judge(record={}, event={}, organization={})
 
 
+NO_NAME_IN_HAS = (
+    "does not give has() a field by its name, as in has(lead.url); "
+    'whether a custom field has a value is asked with "Industry" in lead.custom'
+)
+
+
 @pytest.mark.parametrize(
     ("source", "line", "column", "message", "suggestion"),
     [
@@ -191,7 +197,8 @@ def test_an_interruption_escapes():
         ("has(lead.url))", 1, 14, "has ')' where it is not expected", None),
         ("lead.url == 'it", 1, 13, 'has "\'it" where it is not expected', None),
         ("lead.url == 99999999999999999999", 1, 13, "is not valid: invalid int literal", None),
-        ("has(lead)", 1, 5, "is not valid: invalid argument to has() macro", None),
+        ("has(lead)", 1, 5, NO_NAME_IN_HAS, None),
+        ('has(lead.custom["Size"])', 1, 16, NO_NAME_IN_HAS, None),
         (
             "lead.url == null",
             1,
