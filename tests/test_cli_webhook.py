@@ -134,8 +134,10 @@ def test_ensure_subscribes_once_and_list_shows_it_without_its_key(box):
     }
     assert box.json("list") == {"subscriptions": [described]}
     table = box.run_as_process("list").stdout
-    assert f"{of_id} *" in table
-    assert "known" in table
+    first, to, events = table.splitlines()[:3]
+    assert first == f"{of_id} *  active, key known"
+    assert to == f"  to {HERE}"
+    assert events == "  contact.created, lead.created"
     elsewhere = box.run("list", PUBLIC_URL="").stdout
     assert " *" not in elsewhere
 

@@ -111,11 +111,11 @@ async def _read(ledger: Ledger, settings: Settings, rulebook: RuleBook | None) -
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from service.alert_text import moment
+    from service.cli.printing import report_console
 
     if found["alerts"]:
         table = Table(title="Alerts", title_justify="left", box=None)
@@ -131,7 +131,7 @@ def _show(found: dict[str, Any]) -> None:
                 Text(one["words"], style="red"),
                 Text(one["advice"], style="dim"),
             )
-        Console().print(table)
+        report_console().print(table)
     else:
         click.echo("Nothing needs you.")
     if found["posted_to"] is None:

@@ -93,7 +93,7 @@ class View:
         if words != self._notice:
             self._notice = words
             if words and not self._quiet:
-                self._bar.console.print(words, style="yellow", markup=False)
+                self._bar.console.print(words, style="yellow", markup=False, soft_wrap=True)
 
     def _show(self, what: str, done: int, total: int | None, facts: str) -> None:
         self._bar.update(self._task, description=what, completed=done, total=total, facts=facts)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from service.cli.newest import newest_table, read_newest
 from service.cli.prices import cost_line
+from service.cli.printing import report_console
 from service.cli.processes import ChildEndedError, Children, free_port, request_json
 from service.cli.report import states_table
 from service.cli.start import give_up
@@ -36,6 +37,8 @@ from service.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.console import Console
 
 REFRESH_SECONDS = 0.25
 PLAIN_EVERY = 8
@@ -135,7 +138,7 @@ async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool
     """Make leads and show what becomes of them; True unless `once` was cut short."""
     connection = redis_client(demo.redis_url)
     ledger = Ledger(connection)
-    console = Console()
+    console = report_console()
     try:
         request_json(
             "POST",
@@ -167,6 +170,7 @@ def _greet(console: Console, demo: Demo) -> None:
         f"Health: {demo.web_url}/readyz   Queues: rq info --url {demo.redis_url}",
         highlight=False,
         style="dim",
+        soft_wrap=True,
     )
     console.print(f"Logs:   {demo.directory}   Ctrl-C ends it all.\n", highlight=False, style="dim")
 

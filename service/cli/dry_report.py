@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.printing import report_console
 from service.problem import printable
 from workers.dry_tally import only_in
 from workers.log_walk import close_time
@@ -113,7 +113,7 @@ def show_plan(report: PlanReport, *, limit: int, zone: dt.tzinfo) -> None:
         limit: how many records that only one of two files would enrich are named, for each file.
         zone: for times.
     """
-    console = Console(highlight=False)
+    console = report_console(highlight=False)
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(printable(text), style=style), soft_wrap=True)

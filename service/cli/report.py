@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
 from service.overview import moment, read_status, status_warnings
@@ -58,14 +57,14 @@ def print_status(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    console = Console()
+    console = report_console()
     console.print(states_table(found["states"], all_states=False))
     console.print(queues_table(found["queues"]))
     if found["budgets"]:
         console.print(budgets_table(found["budgets"], zone=settings.budget_timezone))
     console.print(f"Workers alive: {len(found['workers'])}")
     for warning in (*(f"Redis: {one}" for one in found["redis_problems"]), *status_warnings(found)):
-        console.print(Text(warning, style="bold red"))
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
 
 
 def queues_table(queues: dict[str, dict[str, int]]) -> Table:
@@ -116,9 +115,9 @@ def print_story(object_id: str, *, as_json: bool) -> None:
         )
     if as_json:
         return
-    console = Console()
+    console = report_console()
     for entry, story in found:
-        console.print(_headline(entry))
+        console.print(_headline(entry), soft_wrap=True)
         console.print(_story_table(entry, story))
 
 

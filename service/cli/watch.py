@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.connection import connected
 from service.cli.newest import newest_table, read_newest
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.report import queues_table, states_table
 from service.cli.start import settings_or_exit
 from service.costs import read_costs, sum_by
@@ -27,7 +27,7 @@ from service.overview import read_status, status_warnings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from service.ledger import Ledger
     from service.settings import Settings
@@ -85,7 +85,7 @@ def run_watch(*, once: bool, as_json: bool) -> None:
         as_json: look once, and print JSON.
     """
     settings = settings_or_exit("REDIS_URL")
-    console = Console()
+    console = report_console()
     if as_json:
         print_json(connected(settings, lambda ledger: snapshot(ledger, settings)))
     elif once or not console.is_terminal:

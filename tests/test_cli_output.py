@@ -1,0 +1,57 @@
+"""What commands print, and where: nothing is torn apart that somebody searches for or copies."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.doctor import Finding
+from service.doctor import State as Found
+from service.enrichment import State
+
+LEAD = "lead_M3mBxgm1KvKx5ghAbbnJlL43xA40w7S3sc5EdurJySW"
+REASON = "Close answered 400 to 5 of 5 attempts: " + "the field cannot be enriched, " * 4 + "it says"
+
+
+@pytest.fixture
+def letter(ask):
+    """A dead letter whose record has an id as long as Close's are, and a long reason."""
+
+    async def make(box):
+        entry = await box.plan(object_id=LEAD, rule="Industry")
+        await box.settle(await box.calling(entry.id), State.DEAD, reason=REASON)
+        return await box.entry(entry.id)
+
+    return ask(make)
+
+
+def test_a_pipe_gets_each_dead_letter_whole_on_one_line(cli, letter):
+    (line,) = [line for line in cli("dead", "list", COLUMNS=None).stdout.splitlines() if LEAD in line]
+    assert [words for words in (letter.id, REASON, letter.field_name) if words not in line] == []
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_a_narrow_terminal_gets_ids_whole_and_the_reason_below(cli, letter, columns):
+    lines = cli("dead", "list", COLUMNS=columns).stdout.splitlines()
+    assert lines[0] == f"{letter.id}  {LEAD}  dead"
+    assert lines[1].endswith(f"{letter.field_name}: {REASON}")
+
+
+def test_a_pipe_gets_a_story_unfolded(cli, letter):
+    lines = cli("show", letter.id, COLUMNS=None).stdout.splitlines()
+    assert any(REASON in line for line in lines)
+
+
+def test_a_pipe_gets_warnings_of_the_status_unfolded(cli):
+    reason = "the CRM is being cleaned up, " * 9 + "until Monday"
+    cli("halt", "--reason", reason)
+    assert reason in cli("status", COLUMNS=None).stdout
+
+
+def test_a_pipe_gets_what_the_doctor_advises_unfolded(cli, monkeypatch):
+    advice = "do this: " + "close-enrich webhook ensure " * 9
+
+    async def examine(_settings):
+        return [Finding(check="subscription", state=Found.WARNING, finding="none", fix=advice.strip())]
+
+    monkeypatch.setattr("service.cli.doctor_looks.examine", examine)
+    assert advice.strip() in cli("doctor", COLUMNS=None).stdout
