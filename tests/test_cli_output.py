@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from stack_parts import PROJECT
 
 from service.doctor import Finding
 from service.doctor import State as Found
@@ -55,3 +61,36 @@ def test_a_pipe_gets_what_the_doctor_advises_unfolded(cli, monkeypatch):
 
     monkeypatch.setattr("service.cli.doctor_looks.examine", examine)
     assert advice.strip() in cli("doctor", COLUMNS=None).stdout
+
+
+# output that cannot be written
+
+
+def started(*command, stdout, **settings):
+    return subprocess.Popen(
+        [sys.executable, "-m", "service.cli.main", *command],
+        env={"PATH": os.environ["PATH"], "NO_COLOR": "1", **settings},
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["status", "--json"], ["export"], ["rules", "schema"], ["--help"]], ids=" ".join
+)
+def test_output_that_cannot_be_written_is_named_without_a_traceback(redis_url, command):
+    with Path("/dev/full").open("w") as full, started(*command, stdout=full, REDIS_URL=redis_url) as process:
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (1, "cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["status"], ["export"], ["rules", "schema"]], ids=" ".join)
+def test_a_command_whose_reader_has_gone_ends_silently(redis_url, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, started(*command, stdout=pipe, REDIS_URL=redis_url) as process:
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (1, "")

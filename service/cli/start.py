@@ -56,6 +56,7 @@ def set_up_logging(settings: Settings, **facts: object) -> None:
         level=settings.log_level,
         secrets=settings.secret_texts(),
         facts=facts,
+        no_color=settings.no_color,
     )
 
 
