@@ -116,7 +116,8 @@ def _show(report: Report, *, dry_run: bool) -> None:
     report_console().print(table)
     total = report.total
     if not total.planned:
-        click.echo("Nothing was missed.")
+        whole = report.drained and not total.unreadable
+        click.echo(f"Nothing was missed{'' if whole else ' in what could be read'}.")
     elif dry_run:
         click.echo(f"Would plan {total.planned}, for {_price(total)}. Nothing was planned.")
     else:
