@@ -60,6 +60,15 @@ def test_without_a_key_the_file_is_checked_and_what_was_not_is_said(check):
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["version: 1\nrules: []\n", "", "version: [1\n"], ids=["none", "empty", "broken"]
+)
+def test_a_file_without_a_rule_to_compare_is_not_taken_for_a_missing_key(check, text):
+    _, said, complained = check(text, CLOSE_API_KEY="api_x.y", CLOSE_API_URL="http://127.0.0.1:9/api/v1")
+    assert f"{NOT_ASKED}there is no rule that could be.\n" in said + complained
+    assert "not set" not in said + complained
+
+
 def test_offline_never_asks_and_reads_no_settings(check):
     said = f"rules.yaml: 2 rules, 1 enabled, no mistakes\n{NOT_ASKED}--offline.\n"
     assert check(GOOD, "--offline", CLOSE_API_KEY="bad key", PORT="many") == (0, said, "")

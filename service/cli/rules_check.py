@@ -39,14 +39,20 @@ def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) 
     loaded = _loaded_or_exit(settings, path)
     schemas: dict[ObjectType, Schema] = {}
     failure = None
-    if settings is not None and settings.close_api_key is not None and not offline:
+    keyed = settings is not None and settings.close_api_key is not None
+    if settings is not None and keyed and not offline:
         import asyncio
 
         from service.cli.rules_check_fields import ask_schemas
 
         set_up_logging(settings)
         schemas, failure = asyncio.run(ask_schemas(settings, _object_types(loaded)))
-    missing = "--offline" if offline else failure or ("" if schemas else "CLOSE_API_KEY is not set")
+    if offline:
+        missing = "--offline"
+    elif not keyed:
+        missing = "CLOSE_API_KEY is not set"
+    else:
+        missing = failure or ("" if schemas else "there is no rule that could be")
     problems = all_problems(loaded, schemas=schemas)
     wrong = [problem for problem in problems if strict or problem.level is Level.ERROR]
     if as_json:
