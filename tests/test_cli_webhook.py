@@ -154,7 +154,12 @@ def test_pause_resume_and_delete(box):
 
     assert "--yes" in box.run("delete", of_id, code=2).stderr
     assert "is deleted" in box.run("delete", of_id, "--yes").stdout
-    assert box.json("delete", of_id, "--yes") == {"deleted": of_id}
+    again = box.run("delete", of_id, "--yes", code=1)
+    assert (again.stdout, again.stderr) == ("", f"Close has no {of_id}; a key kept for it is forgotten\n")
+    assert json.loads(box.run("delete", of_id, "--yes", "--json", code=1).stdout) == {"deleted": None}
+    box.run("ensure")
+    other = box.only().id
+    assert box.json("delete", other, "--yes") == {"deleted": other}
     assert box.world.subscriptions == {}
 
 

@@ -112,17 +112,22 @@ def run_resume(subscription_id: str | None, *, as_json: bool) -> None:
 
 
 def run_delete(subscription_id: str, *, yes: bool, as_json: bool) -> None:
-    """The command `webhook delete`. Exits 1 where the person says no, 2 where there is nobody to ask."""
+    """The command `webhook delete`.
+
+    Exits 1 where the person says no or Close has no such subscription, 2 where there is nobody to ask.
+    """
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             give_up("there is no terminal to ask at: add --yes to delete")
         if not click.confirm(f"Delete {subscription_id}?", err=True):
             give_up("Nothing was deleted.", code=EXIT_DECLINED)
-    _or_exit(_asked(settings, lambda webhooks, _: webhooks.delete(subscription_id)))
+    known: bool = _or_exit(_asked(settings, lambda webhooks, _: webhooks.delete(subscription_id)))
     if as_json:
-        print_json({"deleted": subscription_id})
-    else:
+        print_json({"deleted": subscription_id if known else None})
+    if not known:
+        give_up(f"Close has no {subscription_id}; a key kept for it is forgotten", code=EXIT_FAILED)
+    if not as_json:
         click.echo(f"{subscription_id} is deleted and its key forgotten.")
 
 
