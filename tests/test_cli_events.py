@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import http.server
 import json
+import signal
+import socket
 import threading
 
 import pytest
@@ -166,10 +168,15 @@ def test_an_event_of_the_log_is_sent_again(send, close):
 
 
 @pytest.fixture
-def listening(tmp_path):
-    """`listen` in a process of its own: its address, and what it has printed."""
+def processes(tmp_path):
     processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
+    yield processes
+    processes.close()
 
+
+@pytest.fixture
+def listening(processes):
+    """`listen` in a process of its own: its address, and what it has printed."""
     with reserved_port() as port:
 
         def start(*arguments):
@@ -178,7 +185,6 @@ def listening(tmp_path):
             return f"http://127.0.0.1:{port}/any/path"
 
         yield start, lambda: processes.log("listen")
-        processes.close()
 
 
 def _answers(port):
@@ -213,6 +219,22 @@ def test_listen_prints_json_in_full_where_asked(listening):
     facts = json.loads(line)
     assert (facts["type"], facts["body"]) == ("lead.updated", json.loads(body))
     assert facts["changed_fields"]
+
+
+def test_listen_ends_well_on_ctrl_c(listening, processes):
+    start, log = listening
+    start()
+    processes.send("listen", signal.SIGINT)
+    assert processes.wait("listen") == 0
+    assert "Aborted" not in log()
+
+
+def test_listen_names_a_port_that_is_taken(cli):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = cli("listen", "--port", str(port), CLOSE_SIGNATURE_KEYS=KEY)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 class _Redirecting(http.server.BaseHTTPRequestHandler):

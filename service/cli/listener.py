@@ -15,6 +15,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from service.bounded_http import BoundedHttp
+from service.cli.agree import number
+from service.cli.listening import open_port
+from service.cli.serving import cannot_listen, run_server
 from service.cli.signing_keys import signing_keys_or_exit
 from service.cli.start import give_up, settings_or_exit
 from service.event import Unparseable, parse_event
@@ -58,18 +61,21 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
     app = listening_app(keys, most_bytes=settings.max_body_bytes, clock=time.time, take=take)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=BoundedHttp,
         ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,
     )
-    click.echo(
-        f"Listens at http://{host}:{port}/ on any path, with {len(keys)} keys. Ctrl-C ends it.", err=True
-    )
-    uvicorn.Server(config).run()
+    try:
+        opened = open_port(host, port, spread=False)
+    except OSError as error:
+        cannot_listen(f"{host}:{port}", error)
+    with opened:
+        where = " and ".join(f"http://{name}/" for name in opened.names)
+        known = number(len(keys), "key")
+        click.echo(f"Listens at {where} on any path, with {known}. Ctrl-C ends it.", err=True)
+        run_server(uvicorn.Server(config), opened.sockets())
 
 
 def listening_app(

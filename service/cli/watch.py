@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 from collections import deque
@@ -92,7 +93,9 @@ def run_watch(*, once: bool, as_json: bool) -> None:
         found = connected(settings, lambda ledger: snapshot(ledger, settings))
         console.print(view(found, rates=None, zone=settings.budget_timezone))
     else:
-        connected(settings, lambda ledger: _watch(ledger, settings, console))
+        # the one way to end it
+        with contextlib.suppress(KeyboardInterrupt):
+            connected(settings, lambda ledger: _watch(ledger, settings, console))
 
 
 async def snapshot(ledger: Ledger, settings: Settings) -> dict[str, Any]:
