@@ -167,6 +167,12 @@ def test_an_event_of_the_log_is_sent_again(send, close):
     )
 
 
+def test_a_file_that_is_called_like_an_event_is_a_file(send, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ev_1.json").write_bytes(sample("02"))
+    assert send("replay", "ev_1.json").stdout.startswith("202 accepted")
+
+
 @pytest.fixture
 def processes(tmp_path):
     processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
