@@ -173,6 +173,17 @@ def test_a_file_that_is_called_like_an_event_is_a_file(send, tmp_path, monkeypat
     assert send("replay", "ev_1.json").stdout.startswith("202 accepted")
 
 
+@pytest.mark.parametrize(
+    "command", [["listen", "--port", "0"], ["trigger", "lead.created"], ["replay", "ev_1.json"]], ids=" ".join
+)
+def test_a_redis_that_is_away_is_not_taken_for_a_missing_key(cli, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ev_1.json").write_bytes(sample("02"))
+    result = cli(*command, REDIS_URL=f"unix://{tmp_path}/none.sock")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Redis does not answer at REDIS_URL (")
+
+
 @pytest.fixture
 def processes(tmp_path):
     processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
@@ -213,7 +224,15 @@ def test_listen_prints_what_is_signed_and_keeps_it(listening, tmp_path):
     assert f"lead.created  {event['object_id']}  {event['id']}" in text
     assert "refused: the signature matches no key" in text
     assert event["data"]["display_name"] not in text
-    assert (tmp_path / "events" / f"{event['id']}.json").read_bytes() == body
+    assert post(url, body=b"[]", headers=signed(b"[]")).status == 200
+    wait_until(lambda: "unreadable, 2 bytes" in log())
+    kept = {one.name: one for one in (tmp_path / "events").iterdir()}
+    assert {name: one.read_bytes() for name, one in kept.items()} == {
+        f"{event['id']}.json": body,
+        "unreadable-1.json": unreadable,
+        "unreadable-2.json": b"[]",
+    }
+    assert {one.stat().st_mode & 0o777 for one in kept.values()} == {0o600}
 
 
 def test_listen_prints_json_in_full_where_asked(listening):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from service.signature import SignatureKey
 
 _LONGEST_NAME = 60
+_PRIVATE = 0o600
 
 
 def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: bool) -> None:
@@ -50,8 +52,7 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
 
     def take(body: bytes, event: Event | Unparseable, age_seconds: float) -> None:
         if directory is not None:
-            name = "unreadable" if isinstance(event, Unparseable) else event.id
-            (directory / f"{file_name(name)}.json").write_bytes(body)
+            save_body(directory, event, body)
         click.echo(
             json.dumps(_facts(event, body, age_seconds, full=full))
             if as_json
@@ -108,6 +109,29 @@ def listening_app(
         return JSONResponse({"status": "printed"})
 
     return Starlette(routes=[Route("/{path:path}", receive, methods=["POST"])])
+
+
+def save_body(directory: Path, event: Event | Unparseable, body: bytes) -> Path:
+    """Keep a body in a file of its own, or in that of the same event delivered before; where that is.
+
+    Only the owner may read it: it may hold personal data.
+    """
+    path = (
+        _free_path(directory) if isinstance(event, Unparseable) else directory / f"{file_name(event.id)}.json"
+    )
+    path.touch(mode=_PRIVATE)
+    # one that was there already keeps its mode otherwise
+    path.chmod(_PRIVATE)
+    path.write_bytes(body)
+    return path
+
+
+def _free_path(directory: Path) -> Path:
+    return next(
+        path
+        for path in (directory / f"unreadable-{number}.json" for number in itertools.count(1))
+        if not path.exists()
+    )
 
 
 def file_name(event_id: str) -> str:
