@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import http.server
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 from receiver_box import KEY, ORGANIZATION, Receiver, captured_log, sample, sample_event, save_schemas, signed
 from reserved_port import reserved_port
 from sandbox_box import chance
-from stack_parts import Processes
+from stack_parts import PROJECT, Processes
 from waiting import wait_until
 
 from service import keys
@@ -260,6 +263,27 @@ def test_listen_names_a_port_that_is_taken(cli):
         result = cli("listen", "--port", str(port), CLOSE_SIGNATURE_KEYS=KEY)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_listen_ends_with_whoever_reads_what_it_prints(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = tmp_path / "told"
+    with reserved_port() as port, told.open("w") as stderr:
+        with os.fdopen(writer, "w") as pipe:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli.main", "listen", "--port", str(port)],
+                env={"PATH": os.environ["PATH"], "CLOSE_SIGNATURE_KEYS": KEY},
+                cwd=PROJECT,
+                stdout=pipe,
+                stderr=stderr,
+            )
+        with process:
+            wait_until(lambda: _answers(port), seconds=30)
+            body = sample("02")
+            assert post(f"http://127.0.0.1:{port}/", body=body, headers=signed(body)).status == 503
+            assert process.wait(timeout=30) == 1
+    assert "Traceback" not in told.read_text()
 
 
 class _Redirecting(http.server.BaseHTTPRequestHandler):

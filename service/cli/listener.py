@@ -18,6 +18,7 @@ from starlette.routing import Route
 from service.bounded_http import BoundedHttp
 from service.cli.agree import number
 from service.cli.listening import open_port
+from service.cli.output import OutputError
 from service.cli.serving import cannot_listen, run_server
 from service.cli.signing_keys import signing_keys_or_exit
 from service.cli.start import give_up, settings_or_exit
@@ -53,12 +54,18 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
     def take(body: bytes, event: Event | Unparseable, age_seconds: float) -> None:
         if directory is not None:
             save_body(directory, event, body)
-        click.echo(
-            json.dumps(_facts(event, body, age_seconds, full=full))
-            if as_json
-            else _line(event, body, age_seconds, full=full)
-        )
+        try:
+            click.echo(
+                json.dumps(_facts(event, body, age_seconds, full=full))
+                if as_json
+                else _line(event, body, age_seconds, full=full)
+            )
+        except OutputError as error:
+            lost.append(error)
+            server.should_exit = True
+            raise
 
+    lost: list[OutputError] = []
     app = listening_app(keys, most_bytes=settings.max_body_bytes, clock=time.time, take=take)
     config = uvicorn.Config(
         app,
@@ -68,6 +75,7 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
         log_level="warning",
         access_log=False,
     )
+    server = uvicorn.Server(config)
     try:
         opened = open_port(host, port, spread=False)
     except OSError as error:
@@ -76,7 +84,9 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
         where = " and ".join(f"http://{name}/" for name in opened.names)
         known = number(len(keys), "key")
         click.echo(f"Listens at {where} on any path, with {known}. Ctrl-C ends it.", err=True)
-        run_server(uvicorn.Server(config), opened.sockets())
+        run_server(server, opened.sockets())
+    if lost:
+        raise lost[0]
 
 
 def listening_app(
@@ -92,7 +102,8 @@ def listening_app(
         keys: that may have signed.
         most_bytes: a longer body is refused.
         clock: Unix seconds.
-        take: gets each verified body, its event and the signature's age in seconds.
+        take: gets each verified body, its event and the signature's age in seconds; where it raises an
+            `OutputError`, the sender is told to come again.
     """
 
     async def receive(request: Request) -> Response:
@@ -105,7 +116,10 @@ def listening_app(
         if isinstance(verdict, Refused):
             click.echo(f"refused: {verdict.reason}", err=True)
             return JSONResponse({"error": verdict.reason}, 401)
-        take(body, parse_event(body), verdict.age_seconds)
+        try:
+            take(body, parse_event(body), verdict.age_seconds)
+        except OutputError:
+            return JSONResponse({"error": "the output cannot be written"}, 503)
         return JSONResponse({"status": "printed"})
 
     return Starlette(routes=[Route("/{path:path}", receive, methods=["POST"])])
