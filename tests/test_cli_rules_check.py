@@ -77,11 +77,26 @@ def test_offline_never_asks_and_reads_no_settings(check):
 def test_the_file_is_that_of_the_settings_by_default(check):
     code, said, _ = check(GOOD, "--offline", path=None, RULES_FILE="./rules.yaml")
     assert (code, said.splitlines()[0]) == (0, "rules.yaml: 2 rules, 1 enabled, no mistakes")
-    assert check(GOOD, path="gone.yaml") == (
-        2,
-        "",
-        "gone.yaml: the rules file cannot be read: No such file or directory (see RULES_FILE)\n",
-    )
+    gone = "gone.yaml: the rules file cannot be read: No such file or directory"
+    assert check(GOOD, path=None, RULES_FILE="gone.yaml") == (2, "", f"{gone} (see RULES_FILE)\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "gone.yaml"],
+        ["plan", "--rules", "gone.yaml"],
+        ["plan", "--diff", "gone.yaml"],
+        ["explain", "lead_1", "--rules", "gone.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_no_setting_is_blamed_for_a_missing_file_that_somebody_typed(cli, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yaml").write_text(GOOD)
+    result = cli("rules", *command, CLOSE_API_KEY="api_x.y", CLOSE_API_URL="http://127.0.0.1:9/api/v1")
+    gone = "gone.yaml: the rules file cannot be read: No such file or directory\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", gone)
 
 
 def test_with_close_the_rules_are_compared_with_its_fields(check, close):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.printing import print_json
-from service.cli.start import EXIT_BAD_INPUT, give_up, read_settings_or_exit, set_up_logging
+from service.cli.start import EXIT_BAD_INPUT, read_settings_or_exit, rules_text_or_exit, set_up_logging
 from service.problem import Level
 from service.rules import ObjectType
 from service.rules_file import load_rules
@@ -71,15 +71,12 @@ def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) 
 
 
 def _loaded_or_exit(settings: Settings | None, path: Path | None) -> LoadedRules:
+    typed = path is not None
     if path is None:
         if settings is None:
             raise ValueError("a rules file is needed where no settings are read")
         path = settings.rules_file
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        give_up(f"{path}: the rules file cannot be read: {error.strerror} (see RULES_FILE)")
-    return load_rules(text, source=str(path))
+    return load_rules(rules_text_or_exit(path, typed=typed), source=str(path))
 
 
 def _praise(loaded: LoadedRules, *, online: bool, warnings: str) -> None:
