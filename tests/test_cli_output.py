@@ -47,6 +47,21 @@ def test_a_pipe_gets_a_story_unfolded(cli, letter):
     assert any(REASON in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [f"https://app.close.com/lead/{LEAD}/", f" https://app.close.com/lead/{LEAD}/#activity ", f" {LEAD}"],
+)
+def test_show_takes_what_people_paste(cli, letter, address):
+    assert cli("show", address).stdout == cli("show", letter.object_id).stdout
+
+
+@pytest.mark.parametrize("command", [["show"], ["dead", "show"]], ids=" ".join)
+def test_show_asks_what_is_meant_where_nothing_is_said(cli, command):
+    result = cli(*command, " ")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("say what to show: lead_…")
+
+
 def test_a_pipe_gets_warnings_of_the_status_unfolded(cli):
     reason = "the CRM is being cleaned up, " * 9 + "until Monday"
     cli("halt", "--reason", reason)

@@ -187,7 +187,7 @@ def watch(*, once: bool, as_json: bool) -> None:
 @click.argument("object_id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(object_id: str, *, as_json: bool) -> None:
-    """Tell the story of one lead, contact or enrichment.
+    """Tell the story of one lead, contact or enrichment, by its id or by a record's address in Close.
 
     Example: close-enrich show lead_M3mBxgm1KvKx5ghAbbnJlL43xA40w7S3sc5EdurJySW
     """

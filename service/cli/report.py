@@ -14,6 +14,7 @@ from service.cli.start import give_up, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
 from service.overview import moment, read_status, status_warnings
 from service.redis_health import redis_health
+from service.sought import sought_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +106,12 @@ async def _read_story(ledger: Ledger, wanted: str) -> list[tuple[Entry, list[dic
 
 
 def print_story(object_id: str, *, as_json: bool) -> None:
-    """The command `show`."""
+    """The command `show`; the id may stand in an address of Close's."""
+    wanted = object_id.strip()
+    if not wanted:
+        give_up("say what to show: lead_…, cont_…, an enrichment's id, or a lead's address in Close")
+    # only there: an enrichment's own id, or a job's, is taken as it is
+    object_id = sought_id(wanted) if "/" in wanted else wanted
     found = _with_ledger(lambda ledger: _read_story(ledger, object_id))
     if as_json:
         print_json([{**entry.describe(), "story": story} for entry, story in found])
