@@ -69,6 +69,11 @@ def test_a_file_without_a_rule_to_compare_is_not_taken_for_a_missing_key(check, 
     assert "not set" not in said + complained
 
 
+def test_a_single_rule_is_told_as_one(check):
+    one = GOOD.partition("  - name: Seniority")[0]
+    assert check(one, "--offline")[1].startswith("rules.yaml: 1 rule, 1 enabled, no mistakes\n")
+
+
 def test_offline_never_asks_and_reads_no_settings(check):
     said = f"rules.yaml: 2 rules, 1 enabled, no mistakes\n{NOT_ASKED}--offline.\n"
     assert check(GOOD, "--offline", CLOSE_API_KEY="bad key", PORT="many") == (0, said, "")

@@ -128,6 +128,13 @@ def test_a_file_that_was_there_stays_where_redis_does_not_answer(cli, tmp_path):
 
 
 @pytest.mark.usefixtures("three")
+def test_one_row_is_told_as_one(cli, tmp_path):
+    path = tmp_path / "out.csv"
+    result = cli("export", "--state", "empty", "-o", str(path))
+    assert result.stderr == f"1 enrichment written to {path}\n"
+
+
+@pytest.mark.usefixtures("three")
 def test_a_device_is_written_to_and_not_replaced(cli):
     assert cli("export", "-o", "/dev/null").exit_code == 0
     assert Path("/dev/null").is_char_device()

@@ -59,7 +59,7 @@ def test_one_look_shows_states_queues_credits_and_the_newest_results(cli):
     result = cli("watch", "--once", BUDGET_TIMEZONE=ZONE)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "0 workers   0 calls in flight   1 credits today   1 values found today"
+    assert lines[0] == "0 workers   0 calls in flight   1 credit today   1 value found today"
     newest = next(line.split() for line in lines if "filled" in line and "lead_" in line)
     assert newest[1:] == ["lead_12345678…", "Industry", "filled", "Log\N{REPLACEMENT CHARACTER}istics"]
     assert "\x1b" not in result.stdout

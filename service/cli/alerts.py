@@ -137,8 +137,8 @@ def _show(found: dict[str, Any]) -> None:
     if found["posted_to"] is None:
         click.echo("ALERT_WEBHOOK_URL is not set: alerts are only logged.")
     if found["failed_posts"]:
-        click.echo(
-            f"The last {found['failed_posts']} posts were not delivered: close-enrich alerts test", err=True
-        )
+        count = found["failed_posts"]
+        posts = "post was" if count == 1 else f"{count} posts were"
+        click.echo(f"The last {posts} not delivered: close-enrich alerts test", err=True)
     if not found["rules_known"]:
         click.echo("RULES_FILE cannot be read here, so budgets were not looked at.", err=True)

@@ -20,6 +20,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from service.cli.agree import noun, number
 from service.cli.newest import newest_table, read_newest
 from service.cli.prices import cost_line
 from service.cli.printing import report_console
@@ -67,8 +68,8 @@ def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> 
     """
     stopping = threading.Event()
     # only noted, and seen between two steps: an interrupt at any moment would leave parts behind
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: stopping.set())
     directory = Path(tempfile.mkdtemp(prefix="close-enrich-demo-"))
     children = Children(log_dir=directory)
     try:
@@ -200,23 +201,25 @@ def _ended(leads: int, states: Mapping[str, int], stats: Mapping[str, Any]) -> b
 
 def _line(states: Mapping[str, int], stats: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    made = f"{stats['leads']} leads, {stats['enrichment']['charged']} credits spent"
+    spent = number(stats["enrichment"]["charged"], "credit")
+    made = f"{number(stats['leads'], 'lead')}, {spent} spent"
     return f"{made}: {counts or 'nothing planned yet'}"
 
 
 async def _view(ledger: Ledger, status: dict[str, Any], stats: Mapping[str, Any]) -> Group:
-    spent = stats["enrichment"]["charged"]
+    leads, contacts, limited = stats["leads"], stats["contacts"], stats["rate_limited"]
+    spent, calling = stats["enrichment"]["charged"], stats["enrichment"]["open"]
     head = Text.assemble(
-        (f"{stats['leads']}", "bold"),
-        " new leads with ",
-        (f"{stats['contacts']}", "bold"),
-        " contacts   ",
+        (f"{leads}", "bold"),
+        f" new {noun(leads, 'lead')} with ",
+        (f"{contacts}", "bold"),
+        f" {noun(contacts, 'contact')}   ",
         (f"{spent}", "bold"),
-        " credits spent   ",
-        (f"{stats['enrichment']['open']}", "bold"),
-        " calls in flight   ",
-        (f"{stats['rate_limited']}", "bold"),
-        " times told to wait\n",
+        f" {noun(spent, 'credit')} spent   ",
+        (f"{calling}", "bold"),
+        f" {noun(calling, 'call')} in flight   ",
+        (f"{limited}", "bold"),
+        f" {noun(limited, 'time')} told to wait\n",
     )
     return Group(
         head,

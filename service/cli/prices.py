@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.agree import number
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.connection import connected
 from service.cli.printing import print_json, report_console
@@ -85,8 +86,9 @@ def cost_line(costs: Iterable[Cost]) -> str:
     """All of it in a line."""
     total = _total(sum_by(costs, "day"))
     return (
-        f"Cost: {total['calls']} calls, {total['paid']} paid; saved {total['skipped']} by skipping, "
-        f"{total['confirmed']} by reading back, {total['duplicates']} by dedupe"
+        f"Cost: {number(total['calls'], 'call')}, {total['paid']} paid; "
+        f"saved {total['skipped']} by skipping, {total['confirmed']} by reading back, "
+        f"{total['duplicates']} by dedupe"
     )
 
 

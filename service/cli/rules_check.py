@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli.agree import number
 from service.cli.printing import print_json
 from service.cli.start import EXIT_BAD_INPUT, read_settings_or_exit, rules_text_or_exit, set_up_logging
 from service.problem import Level
@@ -84,7 +85,9 @@ def _praise(loaded: LoadedRules, *, online: bool, warnings: str) -> None:
     enabled = sum(rule.enabled for rule in rules)
     fits = ", all fit Close's custom fields" if online else ""
     but = f" ({warnings})" if warnings else ""
-    click.echo(f"{loaded.tree.source}: {len(rules)} rules, {enabled} enabled, no mistakes{fits}{but}")
+    click.echo(
+        f"{loaded.tree.source}: {number(len(rules), 'rule')}, {enabled} enabled, no mistakes{fits}{but}"
+    )
 
 
 def _object_types(loaded: LoadedRules) -> list[ObjectType]:

@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from service.cli.agree import noun
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.connection import connected
 from service.cli.newest import newest_table, read_newest
@@ -149,15 +150,17 @@ def view(found: dict[str, Any], *, rates: Rates | None, zone: dt.tzinfo) -> Rend
         zone: where budgets' days end.
     """
     today = found["today"]
+    workers, calling = len(found["workers"]), found["states"]["calling"]
+    paid, values = today.get("paid", 0), today.get("found", 0)
     head = Text.assemble(
-        (str(len(found["workers"])), "bold" if found["workers"] else "bold red"),
-        " workers   ",
-        (str(found["states"]["calling"]), "bold"),
-        " calls in flight   ",
-        (str(today.get("paid", 0)), "bold"),
-        " credits today   ",
-        (str(today.get("found", 0)), "bold"),
-        " values found today",
+        (str(workers), "bold" if workers else "bold red"),
+        f" {noun(workers, 'worker')}   ",
+        (str(calling), "bold"),
+        f" {noun(calling, 'call')} in flight   ",
+        (str(paid), "bold"),
+        f" {noun(paid, 'credit')} today   ",
+        (str(values), "bold"),
+        f" {noun(values, 'value')} found today",
     )
     pace = (
         "in the last minute: ..."
