@@ -67,6 +67,7 @@ def configure_logging(
     secrets: Iterable[str],
     stream: TextIO | None = None,
     facts: Mapping[str, object] | None = None,
+    no_color: bool = False,
 ) -> None:
     """Send everything this process logs through one pipe. To be called once, by the command line.
 
@@ -76,6 +77,7 @@ def configure_logging(
         secrets: texts to mask wherever they turn up; any shorter than 6 characters would mask ordinary words.
         stream: where lines go; stderr when None.
         facts: what every line says besides.
+        no_color: leave colours out of lines for a terminal, too.
 
     Raises:
         ValueError: an unknown format or level.
@@ -93,7 +95,7 @@ def configure_logging(
         # plain tracebacks: the other formatters print local variables, which hold records and keys
         structlog.processors.format_exc_info,
         Redactor(secrets),
-        _renderer(LogFormat(log_format), colors=stream.isatty()),
+        _renderer(LogFormat(log_format), colors=stream.isatty() and not no_color),
     ]
     structlog.configure(
         # ours go straight to the stream: through the standard library each would cost three times as much

@@ -199,6 +199,7 @@ class Settings:
         log_format: how lines are written.
         log_level: the least that is written.
         tracing: where spans go.
+        no_color: lines on a terminal are written without colours.
         warnings: variables that look like a misspelt setting, one sentence each.
     """
 
@@ -229,6 +230,7 @@ class Settings:
     log_format: LogFormat
     log_level: LogLevel
     tracing: TracingMode
+    no_color: bool = False
     warnings: tuple[str, ...] = ()
 
     def secret_texts(self) -> tuple[str, ...]:
@@ -271,7 +273,8 @@ def load_settings(
     Raises:
         KeyError: `needs` names no setting.
     """
-    reader = _Reader(os.environ if environ is None else environ, needs=needs)
+    environ = os.environ if environ is None else environ
+    reader = _Reader(environ, needs=needs)
     terminal = sys.stderr.isatty() if on_terminal is None else on_terminal
     api_key = reader.optional("CLOSE_API_KEY", values.token)
     settings = Settings(
@@ -303,6 +306,8 @@ def load_settings(
         or (LogFormat.CONSOLE if terminal else LogFormat.JSON),
         log_level=reader.value("LOG_LEVEL", values.member(LogLevel)),
         tracing=reader.value("TRACING", values.member(TracingMode)),
+        # not ours: any text turns colours off in all programs that know it (https://no-color.org)
+        no_color=bool(environ.get("NO_COLOR")),
         warnings=tuple(str(one) for one in reader.misspelt),
     )
     # a misspelt variable is most likely why another one is missing

@@ -5,13 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import http.server
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 from receiver_box import KEY, ORGANIZATION, Receiver, captured_log, sample, sample_event, save_schemas, signed
 from reserved_port import reserved_port
 from sandbox_box import chance
-from stack_parts import Processes
+from stack_parts import PROJECT, Processes
 from waiting import wait_until
 
 from service import keys
@@ -165,11 +170,33 @@ def test_an_event_of_the_log_is_sent_again(send, close):
     )
 
 
-@pytest.fixture
-def listening(tmp_path):
-    """`listen` in a process of its own: its address, and what it has printed."""
-    processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
+def test_a_file_that_is_called_like_an_event_is_a_file(send, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ev_1.json").write_bytes(sample("02"))
+    assert send("replay", "ev_1.json").stdout.startswith("202 accepted")
 
+
+@pytest.mark.parametrize(
+    "command", [["listen", "--port", "0"], ["trigger", "lead.created"], ["replay", "ev_1.json"]], ids=" ".join
+)
+def test_a_redis_that_is_away_is_not_taken_for_a_missing_key(cli, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ev_1.json").write_bytes(sample("02"))
+    result = cli(*command, REDIS_URL=f"unix://{tmp_path}/none.sock")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Redis does not answer at REDIS_URL (")
+
+
+@pytest.fixture
+def processes(tmp_path):
+    processes = Processes(tmp_path, {"CLOSE_SIGNATURE_KEYS": KEY, "PYTHONUNBUFFERED": "1"})
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def listening(processes):
+    """`listen` in a process of its own: its address, and what it has printed."""
     with reserved_port() as port:
 
         def start(*arguments):
@@ -178,7 +205,6 @@ def listening(tmp_path):
             return f"http://127.0.0.1:{port}/any/path"
 
         yield start, lambda: processes.log("listen")
-        processes.close()
 
 
 def _answers(port):
@@ -201,7 +227,15 @@ def test_listen_prints_what_is_signed_and_keeps_it(listening, tmp_path):
     assert f"lead.created  {event['object_id']}  {event['id']}" in text
     assert "refused: the signature matches no key" in text
     assert event["data"]["display_name"] not in text
-    assert (tmp_path / "events" / f"{event['id']}.json").read_bytes() == body
+    assert post(url, body=b"[]", headers=signed(b"[]")).status == 200
+    wait_until(lambda: "unreadable, 2 bytes" in log())
+    kept = {one.name: one for one in (tmp_path / "events").iterdir()}
+    assert {name: one.read_bytes() for name, one in kept.items()} == {
+        f"{event['id']}.json": body,
+        "unreadable-1.json": unreadable,
+        "unreadable-2.json": b"[]",
+    }
+    assert {one.stat().st_mode & 0o777 for one in kept.values()} == {0o600}
 
 
 def test_listen_prints_json_in_full_where_asked(listening):
@@ -213,6 +247,43 @@ def test_listen_prints_json_in_full_where_asked(listening):
     facts = json.loads(line)
     assert (facts["type"], facts["body"]) == ("lead.updated", json.loads(body))
     assert facts["changed_fields"]
+
+
+def test_listen_ends_well_on_ctrl_c(listening, processes):
+    start, log = listening
+    start()
+    processes.send("listen", signal.SIGINT)
+    assert processes.wait("listen") == 0
+    assert "Aborted" not in log()
+
+
+def test_listen_names_a_port_that_is_taken(cli):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = cli("listen", "--port", str(port), CLOSE_SIGNATURE_KEYS=KEY)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_listen_ends_with_whoever_reads_what_it_prints(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = tmp_path / "told"
+    with reserved_port() as port, told.open("w") as stderr:
+        with os.fdopen(writer, "w") as pipe:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli.main", "listen", "--port", str(port)],
+                env={"PATH": os.environ["PATH"], "CLOSE_SIGNATURE_KEYS": KEY},
+                cwd=PROJECT,
+                stdout=pipe,
+                stderr=stderr,
+            )
+        with process:
+            wait_until(lambda: _answers(port), seconds=30)
+            body = sample("02")
+            assert post(f"http://127.0.0.1:{port}/", body=body, headers=signed(body)).status == 503
+            assert process.wait(timeout=30) == 1
+    assert "Traceback" not in told.read_text()
 
 
 class _Redirecting(http.server.BaseHTTPRequestHandler):

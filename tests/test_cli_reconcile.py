@@ -155,6 +155,7 @@ def test_a_log_that_cannot_be_walked_is_named_with_the_reason_and_the_exit_code_
         refused = command(stack, CLOSE_API_KEY="api_wrong.key")
         assert refused.returncode == 1
         assert "lead.created was not walked to its end: Close refused the API key (401)" in refused.stderr
+        assert "Nothing was missed in what could be read.\n" in refused.stdout
 
 
 def test_workers_find_by_themselves_what_was_never_delivered(tmp_path):

@@ -60,6 +60,20 @@ def test_without_a_key_the_file_is_checked_and_what_was_not_is_said(check):
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["version: 1\nrules: []\n", "", "version: [1\n"], ids=["none", "empty", "broken"]
+)
+def test_a_file_without_a_rule_to_compare_is_not_taken_for_a_missing_key(check, text):
+    _, said, complained = check(text, CLOSE_API_KEY="api_x.y", CLOSE_API_URL="http://127.0.0.1:9/api/v1")
+    assert f"{NOT_ASKED}there is no rule that could be.\n" in said + complained
+    assert "not set" not in said + complained
+
+
+def test_a_single_rule_is_told_as_one(check):
+    one = GOOD.partition("  - name: Seniority")[0]
+    assert check(one, "--offline")[1].startswith("rules.yaml: 1 rule, 1 enabled, no mistakes\n")
+
+
 def test_offline_never_asks_and_reads_no_settings(check):
     said = f"rules.yaml: 2 rules, 1 enabled, no mistakes\n{NOT_ASKED}--offline.\n"
     assert check(GOOD, "--offline", CLOSE_API_KEY="bad key", PORT="many") == (0, said, "")
@@ -68,11 +82,26 @@ def test_offline_never_asks_and_reads_no_settings(check):
 def test_the_file_is_that_of_the_settings_by_default(check):
     code, said, _ = check(GOOD, "--offline", path=None, RULES_FILE="./rules.yaml")
     assert (code, said.splitlines()[0]) == (0, "rules.yaml: 2 rules, 1 enabled, no mistakes")
-    assert check(GOOD, path="gone.yaml") == (
-        2,
-        "",
-        "gone.yaml: the rules file cannot be read: No such file or directory (see RULES_FILE)\n",
-    )
+    gone = "gone.yaml: the rules file cannot be read: No such file or directory"
+    assert check(GOOD, path=None, RULES_FILE="gone.yaml") == (2, "", f"{gone} (see RULES_FILE)\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check", "gone.yaml"],
+        ["plan", "--rules", "gone.yaml"],
+        ["plan", "--diff", "gone.yaml"],
+        ["explain", "lead_1", "--rules", "gone.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_no_setting_is_blamed_for_a_missing_file_that_somebody_typed(cli, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yaml").write_text(GOOD)
+    result = cli("rules", *command, CLOSE_API_KEY="api_x.y", CLOSE_API_URL="http://127.0.0.1:9/api/v1")
+    gone = "gone.yaml: the rules file cannot be read: No such file or directory\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", gone)
 
 
 def test_with_close_the_rules_are_compared_with_its_fields(check, close):

@@ -134,8 +134,10 @@ def test_ensure_subscribes_once_and_list_shows_it_without_its_key(box):
     }
     assert box.json("list") == {"subscriptions": [described]}
     table = box.run_as_process("list").stdout
-    assert f"{of_id} *" in table
-    assert "known" in table
+    first, to, events = table.splitlines()[:3]
+    assert first == f"{of_id} *  active, key known"
+    assert to == f"  to {HERE}"
+    assert events == "  contact.created, lead.created"
     elsewhere = box.run("list", PUBLIC_URL="").stdout
     assert " *" not in elsewhere
 
@@ -152,7 +154,12 @@ def test_pause_resume_and_delete(box):
 
     assert "--yes" in box.run("delete", of_id, code=2).stderr
     assert "is deleted" in box.run("delete", of_id, "--yes").stdout
-    assert box.json("delete", of_id, "--yes") == {"deleted": of_id}
+    again = box.run("delete", of_id, "--yes", code=1)
+    assert (again.stdout, again.stderr) == ("", f"Close has no {of_id}; a key kept for it is forgotten\n")
+    assert json.loads(box.run("delete", of_id, "--yes", "--json", code=1).stdout) == {"deleted": None}
+    box.run("ensure")
+    other = box.only().id
+    assert box.json("delete", other, "--yes") == {"deleted": other}
     assert box.world.subscriptions == {}
 
 

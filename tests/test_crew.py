@@ -285,7 +285,7 @@ def test_a_port_that_is_taken_ends_the_command_with_a_word(capsys):
         number = taken.getsockname()[1]
         with pytest.raises(SystemExit) as ended:
             serve_web_many(settings(PORT=str(number)), rulebook(), count=2)
-    assert ended.value.code == 3
+    assert ended.value.code == 1
     told = capsys.readouterr().err
     assert told == f"cannot listen on HOST 127.0.0.1, PORT {number}: Address already in use\n"
 

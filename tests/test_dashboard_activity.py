@@ -14,9 +14,10 @@ from ledger_box import LedgerBox
 
 from service import keys
 from service.dashboard import activity as subject
-from service.dashboard.activity import Filter, read_activity, sought_id
+from service.dashboard.activity import Filter, read_activity
 from service.dashboard.pages_overview import live_regions
 from service.enrichment import State
+from service.sought import sought_id
 
 HOSTILE = "<script>alert(1)</script>"
 LEAD = "lead_M3mBxgm1KvKx5ghAbbnJlL43xA40w7S3sc5EdurJySW"

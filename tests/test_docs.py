@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 
 from service.cli.main import main
 from service.enrichment import State
-from service.rules_model import RulesFile
+from service.rules_model import BackoffKeys, BudgetKeys, BurstKeys, DefaultKeys, RuleKeys
 from service.settings import SETTINGS
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+RULES_TABLE = README.split("## The rules file")[1].split("\n\n**")[0]
 
 RUN_ON = ("web", "worker", "up", "demo", "sandbox")
 """These run until they are stopped; they report to a log."""
@@ -35,10 +39,14 @@ def commands_by_name(group: click.Group, prefix: str = "") -> dict[str, click.Co
 COMMANDS = commands_by_name(main)
 
 
-def rule_keys() -> list[str]:
-    definitions = RulesFile.model_json_schema()["$defs"]
-    rule = next(one for name, one in definitions.items() if name.lower().startswith("rule"))
-    return sorted(rule["properties"])
+def keys_of(model: type[BaseModel]) -> set[str]:
+    return set(model.model_json_schema()["properties"])
+
+
+def row_of(key: str) -> str:
+    """What the table of rule keys has about one."""
+    (row,) = re.findall(rf"^\| `{key}`[ *]*\|.*$", RULES_TABLE, re.MULTILINE)
+    return str(row)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -74,9 +82,27 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
     assert set(re.findall(r"^\| `close-enrich ([a-z -]+)", table, re.MULTILINE)) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("key", rule_keys())
-def test_every_rule_key_is_documented(key) -> None:
-    assert re.search(rf"^\| `{key}`", README, re.MULTILINE)
+def test_the_keys_of_a_rule_are_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `(\w+)`", RULES_TABLE, re.MULTILINE)
+    assert sorted(documented) == sorted(keys_of(RuleKeys))
+
+
+def test_the_keys_that_have_a_mark_are_those_of_the_defaults() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \* \|", RULES_TABLE, re.MULTILINE)) == keys_of(DefaultKeys)
+
+
+def test_the_keys_of_a_backoff_are_documented() -> None:
+    assert set(re.findall(r"(\w+):", row_of("backoff"))) == keys_of(BackoffKeys)
+
+
+@pytest.mark.parametrize("key", sorted(keys_of(BudgetKeys)))
+def test_every_key_of_a_budget_is_documented(key) -> None:
+    assert f"`{key}`" in row_of("budget")
+
+
+def test_the_keys_of_a_burst_guard_are_documented() -> None:
+    (shown,) = re.findall(r"^ *burst: \{(.*)\}$", README, re.MULTILINE)
+    assert set(re.findall(r"(\w+):", shown)) == keys_of(BurstKeys)
 
 
 @pytest.mark.parametrize("state", State)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,53 @@ def test_a_file_is_written_and_the_count_told(cli, tmp_path):
     result = cli("export", "-o", str(path))
     assert (result.stdout, result.stderr) == ("", f"3 enrichments written to {path}\n")
     assert len(path.read_text().splitlines()) == 4
+    assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.usefixtures("three")
+def test_a_file_that_was_there_is_replaced_and_stays_as_private_as_it_was(cli, tmp_path):
+    path, link = tmp_path / "out.csv", tmp_path / "link.csv"
+    path.write_text("old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    assert cli("export", "-o", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert len(path.read_text().splitlines()) == 4
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_was_there_stays_where_redis_does_not_answer(cli, tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    result = cli("export", "-o", str(path), REDIS_URL="redis://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Redis does not answer at REDIS_URL")
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("out.csv", "old")]
+
+
+@pytest.mark.usefixtures("three")
+def test_one_row_is_told_as_one(cli, tmp_path):
+    path = tmp_path / "out.csv"
+    result = cli("export", "--state", "empty", "-o", str(path))
+    assert result.stderr == f"1 enrichment written to {path}\n"
+
+
+@pytest.mark.usefixtures("three")
+def test_a_device_is_written_to_and_not_replaced(cli):
+    assert cli("export", "-o", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.usefixtures("three")
+def test_a_full_disk_is_not_taken_for_redis(cli):
+    result = cli("export", "-o", "/dev/full")
+    assert (result.exit_code, result.stderr) == (1, "cannot write the output: No space left on device\n")
+
+
+def test_a_file_that_cannot_be_made_is_named(cli, tmp_path):
+    path = tmp_path / "nowhere" / "out.csv"
+    result = cli("export", "-o", str(path))
+    assert (result.exit_code, result.stderr) == (2, f"-o {path}: No such file or directory\n")
 
 
 @pytest.mark.parametrize(

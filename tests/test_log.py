@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from service.cli.start import set_up_logging
 from service.log import Redactor, configure_logging, get_logger
+from service.settings import load_settings
 
 SECRET = "api_4kW2mQz9.0f1e2d3c"
 
@@ -49,6 +51,23 @@ def test_a_fact_is_one_json_line():
             "skipped": ["a", "b"],
         }
     ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"), [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)]
+)
+def test_lines_on_a_terminal_are_coloured_unless_the_environment_says_no(monkeypatch, environ, coloured):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    set_up_logging(load_settings(environ, needs=(), on_terminal=True))
+    get_logger("web").info("listens")
+    logging.getLogger("uvicorn.error").info("Shutting down")
+    assert ("\x1b[" in terminal.getvalue()) is coloured
 
 
 def test_libraries_use_the_same_pipe():

@@ -9,9 +9,13 @@ import subprocess
 import sys
 
 import pytest
+import uvicorn
 from receiver_box import KEY, RULES
 from reserved_port import reserved_port
+from starlette.applications import Starlette
 from waiting import wait_until
+
+from service.cli.serving import run_server
 
 COMMAND = [sys.executable, "-c", "from service.cli.main import main; main()", "web"]
 
@@ -59,8 +63,28 @@ def test_it_ends_in_good_order_when_told_to(tmp_path, how):
 
 def test_a_port_that_is_taken_ends_it_with_a_word_and_no_traceback(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        with web(tmp_path, taken.getsockname()[1]) as process:
+        taken_port = taken.getsockname()[1]
+        with web(tmp_path, taken_port) as process:
             _, told = process.communicate(timeout=30)
-        assert process.returncode not in {0, None}
-    assert "address already in use" in told
-    assert "Traceback" not in told
+    assert process.returncode == 1
+    assert told == f"cannot listen on HOST 127.0.0.1, PORT {taken_port}: Address already in use\n"
+
+
+@pytest.fixture
+def sigterm_left_as_it_was():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm_left_as_it_was")
+def test_a_server_that_does_not_start_exits_as_a_command_that_failed():
+    @contextlib.asynccontextmanager
+    async def lifespan(_app):
+        raise RuntimeError
+        yield
+
+    config = uvicorn.Config(Starlette(lifespan=lifespan), port=0, log_config=None)
+    with pytest.raises(SystemExit) as ended:
+        run_server(uvicorn.Server(config))
+    assert ended.value.code == 1

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 from zoneinfo import ZoneInfo
 
 import pytest
 from money_box import zone_where_it_is_noon
+from stack_parts import PROJECT
 
 from service.cli.watch import Rates, Sample, rates_of
 from service.enrichment import State
@@ -52,10 +59,34 @@ def test_one_look_shows_states_queues_credits_and_the_newest_results(cli):
     result = cli("watch", "--once", BUDGET_TIMEZONE=ZONE)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "0 workers   0 calls in flight   1 credits today   1 values found today"
+    assert lines[0] == "0 workers   0 calls in flight   1 credit today   1 value found today"
     newest = next(line.split() for line in lines if "filled" in line and "lead_" in line)
     assert newest[1:] == ["lead_12345678…", "Industry", "filled", "Log\N{REPLACEMENT CHARACTER}istics"]
     assert "\x1b" not in result.stdout
+
+
+def test_the_live_view_ends_well_on_ctrl_c(redis_url):
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "service.cli.main", "watch"],
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "REDIS_URL": redis_url},
+        cwd=PROJECT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"calls in flight" not in shown:
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        # what nobody reads could fill the terminal, and the process would wait for room
+        with contextlib.suppress(OSError):
+            while os.read(ours, 4096):
+                pass
+        _, complained = process.communicate(timeout=30)
+    os.close(ours)
+    assert (process.returncode, complained) == (0, b"")
 
 
 @pytest.mark.usefixtures("found")

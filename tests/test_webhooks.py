@@ -325,10 +325,10 @@ async def test_a_pause_that_close_refuses_is_not_remembered(webhooks, async_redi
 async def test_a_deleted_subscription_is_forgotten_also_where_close_has_none(box, webhooks, async_redis):
     made = (await webhooks.ensure(url=URL, events=EVENTS)).subscription.id
 
-    assert await webhooks.delete(made) is None
+    assert await webhooks.delete(made) is True
     assert box.world.subscriptions == {}
     assert await known_keys(async_redis) == frozenset()
-    assert await webhooks.delete(made) is None
+    assert await webhooks.delete(made) is False
 
 
 async def test_a_deletion_that_close_refuses_forgets_nothing(async_redis):

@@ -219,8 +219,8 @@ class Webhooks:
             read_reply(await self._api.put_webhook(subscription_id=of_id, changes=changes))
         )
 
-    async def delete(self, of_id: str) -> Trouble | None:
-        """Delete a subscription and forget its key, also where Close has it no more."""
+    async def delete(self, of_id: str) -> bool | Trouble:
+        """Delete a subscription and forget its key, also where Close has none; whether Close had it."""
         trouble = refusal(await self._api.delete_webhook(subscription_id=of_id))
         if trouble is not None and trouble.status != HTTPStatus.NOT_FOUND:
             return trouble
@@ -228,7 +228,7 @@ class Webhooks:
         await self._redis.srem(keys.WEBHOOK_PAUSED, of_id)
         # what waited for delivery through it is lost
         await self._redis.set(keys.RECONCILE_NOW, "1")
-        return None
+        return trouble is None
 
     async def rotate(self, *, url: str) -> Rotated | Trouble:
         """Make a second subscription with the same events and a key of its own. Both deliver from now on.
@@ -280,9 +280,9 @@ class Webhooks:
             return Rotated(new=under_way.new, old=under_way.old)
         deleted = []
         for one in under_way.old:
-            trouble = await self.delete(one.id)
-            if trouble is not None:
-                return trouble
+            gone = await self.delete(one.id)
+            if isinstance(gone, Trouble):
+                return gone
             deleted.append(one.id)
         self._log.info("the old subscription is deleted", old=deleted, new=under_way.new.id)
         return Rotated(new=under_way.new, deleted=tuple(deleted))

@@ -31,4 +31,9 @@ def at_terminal() -> bool:
 
 def number(count: int, one: str, many: str | None = None) -> str:
     """A number and its noun: `1 credit`, `2 credits`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+    return f"{count} {noun(count, one, many)}"
+
+
+def noun(count: int, one: str, many: str | None = None) -> str:
+    """The noun alone, where the number is shown in a style of its own."""
+    return one if count == 1 else many or one + "s"

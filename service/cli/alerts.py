@@ -111,11 +111,11 @@ async def _read(ledger: Ledger, settings: Settings, rulebook: RuleBook | None) -
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from service.alert_text import moment
+    from service.cli.printing import report_console
 
     if found["alerts"]:
         table = Table(title="Alerts", title_justify="left", box=None)
@@ -131,14 +131,14 @@ def _show(found: dict[str, Any]) -> None:
                 Text(one["words"], style="red"),
                 Text(one["advice"], style="dim"),
             )
-        Console().print(table)
+        report_console().print(table)
     else:
         click.echo("Nothing needs you.")
     if found["posted_to"] is None:
         click.echo("ALERT_WEBHOOK_URL is not set: alerts are only logged.")
     if found["failed_posts"]:
-        click.echo(
-            f"The last {found['failed_posts']} posts were not delivered: close-enrich alerts test", err=True
-        )
+        count = found["failed_posts"]
+        posts = "post was" if count == 1 else f"{count} posts were"
+        click.echo(f"The last {posts} not delivered: close-enrich alerts test", err=True)
     if not found["rules_known"]:
         click.echo("RULES_FILE cannot be read here, so budgets were not looked at.", err=True)

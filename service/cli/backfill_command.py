@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 from redis.exceptions import RedisError
-from rich.console import Console
 
 from service import keys
 from service.accept import Accepter, StoreUnavailableError
@@ -22,7 +21,7 @@ from service.cli.backfill_order import order_or_exit
 from service.cli.backfill_price import described, price_lines, price_table, read_price
 from service.cli.backfill_view import View, ended_lines, hindrance
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.overview import moment
 from service.readiness import alive_workers
@@ -169,7 +168,7 @@ def _say_if_resumed(known: Known) -> None:
 
 
 def _show_price(run: Run, price: Price) -> None:
-    Console().print(price_table(run))
+    report_console().print(price_table(run))
     for line in price_lines(run, price):
         click.echo(line)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from service.cli.backfill_price import described
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, settings_or_exit
 from service.overview import moment
 from service.problem import nearest
@@ -52,7 +51,7 @@ def run_status(*, as_json: bool) -> None:
             f"{progress.done:,}",
             f"{progress.calls:,}",
         )
-    Console().print(table)
+    report_console().print(table)
 
 
 async def _read(ledger: Ledger) -> list[tuple[Run, Progress]]:

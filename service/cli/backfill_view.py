@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.cli.agree import noun
 from service.cli.backfill_price import duration
 from service.enrichment import NEEDS_A_PERSON
 from workers.backfill_run import Stage
@@ -93,7 +94,7 @@ class View:
         if words != self._notice:
             self._notice = words
             if words and not self._quiet:
-                self._bar.console.print(words, style="yellow", markup=False)
+                self._bar.console.print(words, style="yellow", markup=False, soft_wrap=True)
 
     def _show(self, what: str, done: int, total: int | None, facts: str) -> None:
         self._bar.update(self._task, description=what, completed=done, total=total, facts=facts)
@@ -124,7 +125,7 @@ def ended_lines(run: Run) -> list[str]:
     outcomes = ", ".join(f"{count:,} {state}" for state, count in sorted(run.outcomes.items()))
     lines = [
         f"Backfill {run.id} has ended: {outcomes or 'nothing to enrich'}.",
-        f"Spent {run.calls:,} of at most {run.total.wanted:,} credits.",
+        f"Spent {run.calls:,} of at most {run.total.wanted:,} {noun(run.total.wanted, 'credit')}.",
     ]
     if run.elsewhere:
         lines.append(f"{run.elsewhere:,} had been planned elsewhere before it came to them.")

@@ -235,8 +235,9 @@ def _place(after: str | None) -> Place | None:
 
 
 def _print_groups(groups: Sequence[Group], *, priced: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from service.cli.printing import report_console
 
     if not groups:
         click.echo("There are no such dead letters.")
@@ -250,20 +251,21 @@ def _print_groups(groups: Sequence[Group], *, priced: bool) -> None:
     for one in groups:
         price = [str(one.credits_at_most)] if priced else []
         table.add_row(one.rule, str(one.state), str(one.count), *price)
-    Console().print(table)
+    report_console().print(table)
 
 
 def _print_list(entries: Sequence[Entry]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from service.cli.printing import fits, report_console
     from service.cli.report import STATE_STYLES
     from service.overview import moment
 
+    console = report_console()
     table = Table(box=None)
     for name in ("ended (UTC)", "id", "record", "field", "state", "reason"):
-        table.add_column(name, no_wrap=name == "id", overflow="fold")
+        table.add_column(name)
     for entry in entries:
         table.add_row(
             moment(entry.ended_ms or entry.changed_ms),
@@ -273,4 +275,13 @@ def _print_list(entries: Sequence[Entry]) -> None:
             Text(str(entry.state), style=STATE_STYLES[entry.state]),
             Text(entry.reason),
         )
-    Console().print(table)
+    if fits(console, table):
+        console.print(table)
+        return
+    # folded cells would tear ids apart, which are there to be copied
+    for entry in entries:
+        state = (str(entry.state), STATE_STYLES[entry.state])
+        console.print(Text.assemble(f"{entry.id}  {entry.object_id}  ", state), soft_wrap=True)
+        ended = moment(entry.ended_ms or entry.changed_ms)
+        words = f"  {ended}  {entry.field_name or entry.field_id}: {entry.reason}"
+        console.print(Text(words), soft_wrap=True)

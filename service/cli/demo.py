@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from service.cli.agree import noun, number
 from service.cli.newest import newest_table, read_newest
 from service.cli.prices import cost_line
+from service.cli.printing import report_console
 from service.cli.processes import ChildEndedError, Children, free_port, request_json
 from service.cli.report import states_table
 from service.cli.start import give_up
@@ -36,6 +38,8 @@ from service.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.console import Console
 
 REFRESH_SECONDS = 0.25
 PLAIN_EVERY = 8
@@ -64,8 +68,8 @@ def run_demo(*, leads: int | None, per_second: float, once: bool, port: int) -> 
     """
     stopping = threading.Event()
     # only noted, and seen between two steps: an interrupt at any moment would leave parts behind
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: stopping.set())
     directory = Path(tempfile.mkdtemp(prefix="close-enrich-demo-"))
     children = Children(log_dir=directory)
     try:
@@ -135,7 +139,7 @@ async def _watch(demo: Demo, *, leads: int | None, per_second: float, once: bool
     """Make leads and show what becomes of them; True unless `once` was cut short."""
     connection = redis_client(demo.redis_url)
     ledger = Ledger(connection)
-    console = Console()
+    console = report_console()
     try:
         request_json(
             "POST",
@@ -167,6 +171,7 @@ def _greet(console: Console, demo: Demo) -> None:
         f"Health: {demo.web_url}/readyz   Queues: rq info --url {demo.redis_url}",
         highlight=False,
         style="dim",
+        soft_wrap=True,
     )
     console.print(f"Logs:   {demo.directory}   Ctrl-C ends it all.\n", highlight=False, style="dim")
 
@@ -196,23 +201,25 @@ def _ended(leads: int, states: Mapping[str, int], stats: Mapping[str, Any]) -> b
 
 def _line(states: Mapping[str, int], stats: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    made = f"{stats['leads']} leads, {stats['enrichment']['charged']} credits spent"
+    spent = number(stats["enrichment"]["charged"], "credit")
+    made = f"{number(stats['leads'], 'lead')}, {spent} spent"
     return f"{made}: {counts or 'nothing planned yet'}"
 
 
 async def _view(ledger: Ledger, status: dict[str, Any], stats: Mapping[str, Any]) -> Group:
-    spent = stats["enrichment"]["charged"]
+    leads, contacts, limited = stats["leads"], stats["contacts"], stats["rate_limited"]
+    spent, calling = stats["enrichment"]["charged"], stats["enrichment"]["open"]
     head = Text.assemble(
-        (f"{stats['leads']}", "bold"),
-        " new leads with ",
-        (f"{stats['contacts']}", "bold"),
-        " contacts   ",
+        (f"{leads}", "bold"),
+        f" new {noun(leads, 'lead')} with ",
+        (f"{contacts}", "bold"),
+        f" {noun(contacts, 'contact')}   ",
         (f"{spent}", "bold"),
-        " credits spent   ",
-        (f"{stats['enrichment']['open']}", "bold"),
-        " calls in flight   ",
-        (f"{stats['rate_limited']}", "bold"),
-        " times told to wait\n",
+        f" {noun(spent, 'credit')} spent   ",
+        (f"{calling}", "bold"),
+        f" {noun(calling, 'call')} in flight   ",
+        (f"{limited}", "bold"),
+        f" {noun(limited, 'time')} told to wait\n",
     )
     return Group(
         head,

@@ -48,9 +48,10 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from service.cli.printing import report_console
 
     marks = _MARKS if _can_show("".join(_MARKS.values()) + "→") else _PLAIN_MARKS
     arrow = "→" if marks is _MARKS else "->"
@@ -63,7 +64,7 @@ def _print(findings: Sequence[Finding]) -> None:
         if one.fix:
             words.append(f"\n{arrow} {one.fix}", style="cyan")
         table.add_row(Text(marks[one.state], style=_STYLES[one.state]), Text(one.check), words)
-    Console().print(table)
+    report_console().print(table)
     click.echo(summary(findings))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.agree import number
+from service.cli.printing import report_console
 from service.problem import printable
 from workers.dry_tally import only_in
 from workers.log_walk import close_time
@@ -113,7 +114,7 @@ def show_plan(report: PlanReport, *, limit: int, zone: dt.tzinfo) -> None:
         limit: how many records that only one of two files would enrich are named, for each file.
         zone: for times.
     """
-    console = Console(highlight=False)
+    console = report_console(highlight=False)
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(printable(text), style=style), soft_wrap=True)
@@ -126,7 +127,7 @@ def show_plan(report: PlanReport, *, limit: int, zone: dt.tzinfo) -> None:
     for told in _reasons(report.forecast):
         line(told)
     total = report.forecast.credits_at_most
-    line(f"At most {total} credits: about {report.day:.1f} a day, {report.month} in 30 days.")
+    line(f"At most {number(total, 'credit')}: about {report.day:.1f} a day, {report.month} in 30 days.")
     for budget in report.budgets:
         line(_budget(budget), "red" if budget.short else "")
     for caveat in _caveats(report):
@@ -183,8 +184,8 @@ def _budget(budget: BudgetForecast) -> str:
 def _caveats(report: PlanReport) -> Iterator[str]:
     if report.forecast.without_data:
         yield (
-            f"{report.forecast.without_data} of {report.forecast.events} events came without data, so "
-            "conditions on them were not judged and are not in the price. For events older than an hour, "
+            f"{report.forecast.without_data} of {number(report.forecast.events, 'event')} came without data, "
+            "so conditions on them were not judged and are not in the price. For events older than an hour, "
             "Close wants an admin's key."
         )
     if report.settling:
@@ -194,7 +195,7 @@ def _caveats(report: PlanReport) -> Iterator[str]:
         )
     unreadable = sum(one.unreadable for one in report.walked)
     if unreadable:
-        yield f"{unreadable} entries of the log could not be read."
+        yield f"{number(unreadable, 'entry', 'entries')} of the log could not be read."
 
 
 def _difference_table(new: Forecast, old: Forecast) -> Table:
@@ -217,7 +218,7 @@ def _difference_table(new: Forecast, old: Forecast) -> Table:
 def _named(title: str, found: tuple[OnlyOne, ...], *, limit: int) -> Iterator[str]:
     if not found:
         return
-    yield f"{title} would enrich {len(found)} field{'' if len(found) == 1 else 's'}:"
+    yield f"{title} would enrich {number(len(found), 'field')}:"
     for one in found[:limit]:
         yield f"  {one.object_id}  {one.rule}"
     if len(found) > limit:

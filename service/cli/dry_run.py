@@ -72,8 +72,8 @@ def run_plan(
     if not now - HISTORY <= moment < now:
         give_up(f"--since {since}: Close's event log goes back {HISTORY.days}d, and not into the future")
     question = _Question(
-        rulebook=rules_or_exit(rules_file or settings.rules_file),
-        old=None if old_file is None else rules_or_exit(old_file),
+        rulebook=rules_or_exit(rules_file or settings.rules_file, typed=rules_file is not None),
+        old=None if old_file is None else rules_or_exit(old_file, typed=True),
         since=moment,
         until=now,
         zone=zone,

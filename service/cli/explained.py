@@ -6,9 +6,9 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
+from service.cli.printing import report_console
 from service.durations import format_duration
 from service.problem import printable
 from service.rules import Mode
@@ -34,7 +34,7 @@ def show_explanation(explanation: Explanation, *, zone: dt.tzinfo) -> None:
         explanation: what is shown, the record's values too.
         zone: for times.
     """
-    console = Console(highlight=False)
+    console = report_console(highlight=False)
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(printable(text), style=style), soft_wrap=True)

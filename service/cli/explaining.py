@@ -58,7 +58,7 @@ def run_explain(target: str, *, rules_file: Path | None, as_json: bool) -> None:
         as_json: print JSON.
     """
     settings = settings_or_exit()
-    rulebook = rules_or_exit(rules_file or settings.rules_file)
+    rulebook = rules_or_exit(rules_file or settings.rules_file, typed=rules_file is not None)
     event = None if _ID.fullmatch(target) and not Path(target).exists() else _event_of_file(target)
     if event is None and settings.close_api_key is None:
         give_up(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
     from service.ledger import Ledger
@@ -21,11 +25,11 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.File("w", encoding="utf-8", lazy=False),
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
-    help="A file; `-` is the terminal.",
+    help="A file, which is replaced once all is written; `-` is the terminal.",
 )
-def export(as_format: str, since: str | None, states: tuple[str, ...], output: TextIO) -> None:
+def export(as_format: str, since: str | None, states: tuple[str, ...], output: Path) -> None:
     """Write every enrichment as one row, in no order: what was wanted, found, paid and when.
 
     Values may be personal data. What ended more than 35 days ago is no longer known.
@@ -34,7 +38,9 @@ def export(as_format: str, since: str | None, states: tuple[str, ...], output: T
     """
     import datetime as dt
 
+    from service.cli.agree import number
     from service.cli.connection import connected
+    from service.cli.output import writing
     from service.cli.since import since_or_exit
     from service.cli.start import give_up, settings_or_exit
     from service.enrichment import State
@@ -48,19 +54,62 @@ def export(as_format: str, since: str | None, states: tuple[str, ...], output: T
     start = None if since is None else since_or_exit(since, now=now, zone=settings.budget_timezone)
     write_line = csv_line if as_format == ExportFormat.CSV else jsonl_line
 
-    async def write(ledger: Ledger) -> int:
+    async def write(ledger: Ledger, stream: TextIO) -> int:
         count = 0
         if as_format == ExportFormat.CSV:
-            output.write(csv_header())
+            with writing():
+                stream.write(csv_header())
         async for row in exported(
             ledger,
             since_ms=0 if start is None else round(start.timestamp() * 1000),
             states=frozenset(State(one) for one in states) or None,
         ):
-            output.write(write_line(row))
+            with writing():
+                stream.write(write_line(row))
             count += 1
         return count
 
-    count = connected(settings, write)
-    if output.name not in {"-", "<stdout>"}:
-        click.echo(f"{count} enrichments written to {output.name}", err=True)
+    with _standard_output() if str(output) == "-" else _replacing(output) as stream:
+        count = connected(settings, lambda ledger: write(ledger, stream))
+    if str(output) != "-":
+        click.echo(f"{number(count, 'enrichment')} written to {output}", err=True)
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    from service.cli.output import writing
+
+    # whatever the terminal's encoding is: a warehouse or a spreadsheet reads it
+    with writing(), click.open_file("-", "w", encoding="utf-8") as stream:
+        yield cast("TextIO", stream)
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of another at the end; the other stays where the end is not reached."""
+    from service.cli.output import writing
+    from service.cli.start import give_up
+
+    target = path.resolve()
+    # what is no file, such as a device or a pipe, is written to: putting a file in its place would break it
+    written = target if target.exists() and not target.is_file() else _beside(target)
+    try:
+        stream = written.open("w", encoding="utf-8")
+        if written != target and target.exists():
+            written.chmod(target.stat().st_mode & 0o777)
+    except OSError as error:
+        give_up(f"-o {path}: {error.strerror}")
+    try:
+        with writing(), stream:
+            yield stream
+        if written != target:
+            with writing():
+                written.replace(target)
+    finally:
+        if written != target:
+            written.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.part")

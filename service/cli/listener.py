@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from service.bounded_http import BoundedHttp
+from service.cli.agree import number
+from service.cli.listening import open_port
+from service.cli.output import OutputError
+from service.cli.serving import cannot_listen, run_server
 from service.cli.signing_keys import signing_keys_or_exit
 from service.cli.start import give_up, settings_or_exit
 from service.event import Unparseable, parse_event
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from service.signature import SignatureKey
 
 _LONGEST_NAME = 60
+_PRIVATE = 0o600
 
 
 def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: bool) -> None:
@@ -47,29 +53,40 @@ def run_listen(*, host: str, port: int, full: bool, save: str | None, as_json: b
 
     def take(body: bytes, event: Event | Unparseable, age_seconds: float) -> None:
         if directory is not None:
-            name = "unreadable" if isinstance(event, Unparseable) else event.id
-            (directory / f"{file_name(name)}.json").write_bytes(body)
-        click.echo(
-            json.dumps(_facts(event, body, age_seconds, full=full))
-            if as_json
-            else _line(event, body, age_seconds, full=full)
-        )
+            save_body(directory, event, body)
+        try:
+            click.echo(
+                json.dumps(_facts(event, body, age_seconds, full=full))
+                if as_json
+                else _line(event, body, age_seconds, full=full)
+            )
+        except OutputError as error:
+            lost.append(error)
+            server.should_exit = True
+            raise
 
+    lost: list[OutputError] = []
     app = listening_app(keys, most_bytes=settings.max_body_bytes, clock=time.time, take=take)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=BoundedHttp,
         ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,
     )
-    click.echo(
-        f"Listens at http://{host}:{port}/ on any path, with {len(keys)} keys. Ctrl-C ends it.", err=True
-    )
-    uvicorn.Server(config).run()
+    server = uvicorn.Server(config)
+    try:
+        opened = open_port(host, port, spread=False)
+    except OSError as error:
+        cannot_listen(f"{host}:{port}", error)
+    with opened:
+        where = " and ".join(f"http://{name}/" for name in opened.names)
+        known = number(len(keys), "key")
+        click.echo(f"Listens at {where} on any path, with {known}. Ctrl-C ends it.", err=True)
+        run_server(server, opened.sockets())
+    if lost:
+        raise lost[0]
 
 
 def listening_app(
@@ -85,7 +102,8 @@ def listening_app(
         keys: that may have signed.
         most_bytes: a longer body is refused.
         clock: Unix seconds.
-        take: gets each verified body, its event and the signature's age in seconds.
+        take: gets each verified body, its event and the signature's age in seconds; where it raises an
+            `OutputError`, the sender is told to come again.
     """
 
     async def receive(request: Request) -> Response:
@@ -98,10 +116,36 @@ def listening_app(
         if isinstance(verdict, Refused):
             click.echo(f"refused: {verdict.reason}", err=True)
             return JSONResponse({"error": verdict.reason}, 401)
-        take(body, parse_event(body), verdict.age_seconds)
+        try:
+            take(body, parse_event(body), verdict.age_seconds)
+        except OutputError:
+            return JSONResponse({"error": "the output cannot be written"}, 503)
         return JSONResponse({"status": "printed"})
 
     return Starlette(routes=[Route("/{path:path}", receive, methods=["POST"])])
+
+
+def save_body(directory: Path, event: Event | Unparseable, body: bytes) -> Path:
+    """Keep a body in a file of its own, or in that of the same event delivered before; where that is.
+
+    Only the owner may read it: it may hold personal data.
+    """
+    path = (
+        _free_path(directory) if isinstance(event, Unparseable) else directory / f"{file_name(event.id)}.json"
+    )
+    path.touch(mode=_PRIVATE)
+    # one that was there already keeps its mode otherwise
+    path.chmod(_PRIVATE)
+    path.write_bytes(body)
+    return path
+
+
+def _free_path(directory: Path) -> Path:
+    return next(
+        path
+        for path in (directory / f"unreadable-{number}.json" for number in itertools.count(1))
+        if not path.exists()
+    )
 
 
 def file_name(event_id: str) -> str:

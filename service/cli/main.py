@@ -17,6 +17,7 @@ from service.cli.events import listen, replay, trigger
 from service.cli.export import export
 from service.cli.health import health
 from service.cli.init import init
+from service.cli.output import guarded
 from service.cli.quarantine import quarantine
 from service.cli.rules import rules
 from service.cli.webhook import webhook
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
 COMMAND_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=COMMAND_HELP)
+class Commands(click.Group):
+    """All commands, each run with an eye on whether its output can be written."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command that the arguments name."""
+        with guarded():
+            return super().main(*args, **kwargs)
+
+
+@click.group(cls=Commands, context_settings=COMMAND_HELP)
 @click.version_option(package_name="close-enrich", prog_name="close-enrich")
 def main() -> None:
     """Fill custom fields on new leads and contacts in Close.
@@ -177,7 +187,7 @@ def watch(*, once: bool, as_json: bool) -> None:
 @click.argument("object_id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(object_id: str, *, as_json: bool) -> None:
-    """Tell the story of one lead, contact or enrichment.
+    """Tell the story of one lead, contact or enrichment, by its id or by a record's address in Close.
 
     Example: close-enrich show lead_M3mBxgm1KvKx5ghAbbnJlL43xA40w7S3sc5EdurJySW
     """

@@ -6,13 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from service.brakes import PERSON
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, settings_or_exit
 from service.held import count_held, held, release
 from service.overview import moment
@@ -145,4 +144,4 @@ def _show(everything: Sequence[Held], groups: Sequence[Held], *, rule: str | Non
     table.add_column("oldest (UTC)", no_wrap=True)
     for one in groups:
         table.add_row(Text(one.rule), str(one.count), str(one.credits_at_most), moment(one.oldest_ms))
-    Console().print(table)
+    report_console().print(table)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.agree import number
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, settings_or_exit
 from service.costs import METRICS, read_costs, sum_by
 
@@ -76,7 +76,7 @@ def print_cost(*, by: str, days: int | None, since: dt.date | None, as_json: boo
             }
         )
         return
-    console = Console()
+    console = report_console()
     console.print(_price_list(lines, total, by=by, first=first, today=today))
     if budgets:
         console.print(budgets_table(budgets, zone=settings.budget_timezone))
@@ -86,8 +86,9 @@ def cost_line(costs: Iterable[Cost]) -> str:
     """All of it in a line."""
     total = _total(sum_by(costs, "day"))
     return (
-        f"Cost: {total['calls']} calls, {total['paid']} paid; saved {total['skipped']} by skipping, "
-        f"{total['confirmed']} by reading back, {total['duplicates']} by dedupe"
+        f"Cost: {number(total['calls'], 'call')}, {total['paid']} paid; "
+        f"saved {total['skipped']} by skipping, {total['confirmed']} by reading back, "
+        f"{total['duplicates']} by dedupe"
     )
 
 

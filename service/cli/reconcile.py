@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from redis.exceptions import RedisError
-from rich.console import Console
 from rich.table import Table
 
 from service.accept import StoreUnavailableError
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.durations import nearest_duration, parse_duration
 from workers.log_walk import HISTORY, close_time
@@ -114,10 +113,11 @@ def _show(report: Report, *, dry_run: bool) -> None:
     ):
         numbers = (found.events, found.matched, found.missed, found.planned, found.held)
         table.add_row(name, *map(str, numbers), style=style)
-    Console().print(table)
+    report_console().print(table)
     total = report.total
     if not total.planned:
-        click.echo("Nothing was missed.")
+        whole = report.drained and not total.unreadable
+        click.echo(f"Nothing was missed{'' if whole else ' in what could be read'}.")
     elif dry_run:
         click.echo(f"Would plan {total.planned}, for {_price(total)}. Nothing was planned.")
     else:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from service.cli.connection import connected
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.start import give_up, settings_or_exit
 from service.enrichment import STATE_MEANINGS, Entry, State, entry_of_job
 from service.overview import moment, read_status, status_warnings
 from service.redis_health import redis_health
+from service.sought import sought_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,14 +58,14 @@ def print_status(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    console = Console()
+    console = report_console()
     console.print(states_table(found["states"], all_states=False))
     console.print(queues_table(found["queues"]))
     if found["budgets"]:
         console.print(budgets_table(found["budgets"], zone=settings.budget_timezone))
     console.print(f"Workers alive: {len(found['workers'])}")
     for warning in (*(f"Redis: {one}" for one in found["redis_problems"]), *status_warnings(found)):
-        console.print(Text(warning, style="bold red"))
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
 
 
 def queues_table(queues: dict[str, dict[str, int]]) -> Table:
@@ -106,7 +106,12 @@ async def _read_story(ledger: Ledger, wanted: str) -> list[tuple[Entry, list[dic
 
 
 def print_story(object_id: str, *, as_json: bool) -> None:
-    """The command `show`."""
+    """The command `show`; the id may stand in an address of Close's."""
+    wanted = object_id.strip()
+    if not wanted:
+        give_up("say what to show: lead_…, cont_…, an enrichment's id, or a lead's address in Close")
+    # only there: an enrichment's own id, or a job's, is taken as it is
+    object_id = sought_id(wanted) if "/" in wanted else wanted
     found = _with_ledger(lambda ledger: _read_story(ledger, object_id))
     if as_json:
         print_json([{**entry.describe(), "story": story} for entry, story in found])
@@ -116,9 +121,9 @@ def print_story(object_id: str, *, as_json: bool) -> None:
         )
     if as_json:
         return
-    console = Console()
+    console = report_console()
     for entry, story in found:
-        console.print(_headline(entry))
+        console.print(_headline(entry), soft_wrap=True)
         console.print(_story_table(entry, story))
 
 

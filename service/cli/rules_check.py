@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli.agree import number
 from service.cli.printing import print_json
-from service.cli.start import EXIT_BAD_INPUT, give_up, read_settings_or_exit, set_up_logging
+from service.cli.start import EXIT_BAD_INPUT, read_settings_or_exit, rules_text_or_exit, set_up_logging
 from service.problem import Level
 from service.rules import ObjectType
 from service.rules_file import load_rules
@@ -39,14 +40,20 @@ def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) 
     loaded = _loaded_or_exit(settings, path)
     schemas: dict[ObjectType, Schema] = {}
     failure = None
-    if settings is not None and settings.close_api_key is not None and not offline:
+    keyed = settings is not None and settings.close_api_key is not None
+    if settings is not None and keyed and not offline:
         import asyncio
 
         from service.cli.rules_check_fields import ask_schemas
 
         set_up_logging(settings)
         schemas, failure = asyncio.run(ask_schemas(settings, _object_types(loaded)))
-    missing = "--offline" if offline else failure or ("" if schemas else "CLOSE_API_KEY is not set")
+    if offline:
+        missing = "--offline"
+    elif not keyed:
+        missing = "CLOSE_API_KEY is not set"
+    else:
+        missing = failure or ("" if schemas else "there is no rule that could be")
     problems = all_problems(loaded, schemas=schemas)
     wrong = [problem for problem in problems if strict or problem.level is Level.ERROR]
     if as_json:
@@ -65,15 +72,12 @@ def run_check(path: Path | None, *, offline: bool, strict: bool, as_json: bool) 
 
 
 def _loaded_or_exit(settings: Settings | None, path: Path | None) -> LoadedRules:
+    typed = path is not None
     if path is None:
         if settings is None:
             raise ValueError("a rules file is needed where no settings are read")
         path = settings.rules_file
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        give_up(f"{path}: the rules file cannot be read: {error.strerror} (see RULES_FILE)")
-    return load_rules(text, source=str(path))
+    return load_rules(rules_text_or_exit(path, typed=typed), source=str(path))
 
 
 def _praise(loaded: LoadedRules, *, online: bool, warnings: str) -> None:
@@ -81,7 +85,9 @@ def _praise(loaded: LoadedRules, *, online: bool, warnings: str) -> None:
     enabled = sum(rule.enabled for rule in rules)
     fits = ", all fit Close's custom fields" if online else ""
     but = f" ({warnings})" if warnings else ""
-    click.echo(f"{loaded.tree.source}: {len(rules)} rules, {enabled} enabled, no mistakes{fits}{but}")
+    click.echo(
+        f"{loaded.tree.source}: {number(len(rules), 'rule')}, {enabled} enabled, no mistakes{fits}{but}"
+    )
 
 
 def _object_types(loaded: LoadedRules) -> list[ObjectType]:

@@ -66,8 +66,10 @@ def run_trigger(
 
 def run_replay(source: str, *, to: str | None, as_json: bool) -> None:
     """The command `replay`."""
-    settings = settings_or_exit(*(["CLOSE_API_KEY"] if source.startswith("ev_") else []))
-    raw = _logged_event(source, settings) if source.startswith("ev_") else _contents(source)
+    # `listen --save` names files after their events
+    by_id = source.startswith("ev_") and not Path(source).is_file()
+    settings = settings_or_exit(*(["CLOSE_API_KEY"] if by_id else []))
+    raw = _logged_event(source, settings) if by_id else _contents(source)
     try:
         found = json.loads(raw)
     except ValueError as error:

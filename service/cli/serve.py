@@ -19,6 +19,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from service.accept import Accepter
 from service.app import create_app
 from service.cli.dashboard import has_dashboard
+from service.cli.listening import open_port
+from service.cli.serving import cannot_listen, run_server
 from service.delivery_http import DeliveryHttp
 from service.hangup import hangup_handler
 from service.intake import PATIENCE_SECONDS, Intake
@@ -59,8 +61,6 @@ START_PATIENCE_SECONDS = 2.0
 """How long listening waits for Close's fields; what comes in before they are known is planned later."""
 
 GRACEFUL_SECONDS = 10
-STARTUP_FAILURE = 3
-"""The exit status uvicorn's own command has for it."""
 
 
 def build_app(
@@ -268,22 +268,9 @@ def serve_web(settings: Settings, rulebook: RuleBook) -> None:
     Raises:
         SystemExit: it could not start.
     """
+    try:
+        # uvicorn would find out only after all else has started, and say so in a line of the log
+        open_port(settings.host, settings.port).close()
+    except OSError as error:
+        cannot_listen(f"HOST {settings.host}, PORT {settings.port}", error)
     run_server(web_server(settings, rulebook, follow=True))
-
-
-def run_server(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
-    """Run until SIGTERM or SIGINT.
-
-    Args:
-        server: see `web_server`.
-        sockets: what it listens on; its own host and port when None.
-
-    Raises:
-        SystemExit: it could not start.
-    """
-    # once everything is closed, uvicorn raises the signal that stopped it anew: that is a good end
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets)
-    if not server.started:
-        raise SystemExit(STARTUP_FAILURE)

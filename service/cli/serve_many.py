@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from service.cli.crew import Crew
 from service.cli.dashboard import has_dashboard
 from service.cli.listening import open_port
-from service.cli.serve import STARTUP_FAILURE, run_server, web_server
-from service.cli.start import give_up, rules_or_exit, set_up_logging
+from service.cli.serve import web_server
+from service.cli.serving import cannot_listen, run_server
+from service.cli.start import rules_or_exit, set_up_logging
 from service.log import get_logger
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def serve_web_many(settings: Settings, rulebook: RuleBook, *, count: int) -> NoR
     try:
         port = open_port(settings.host, settings.port)
     except OSError as error:
-        where = f"HOST {settings.host}, PORT {settings.port}"
-        give_up(f"cannot listen on {where}: {error.strerror}", code=STARTUP_FAILURE)
+        cannot_listen(f"HOST {settings.host}, PORT {settings.port}", error)
     with port:
         log.info("listens", addresses=port.names, processes=count)
         work = partial(_serve_one, settings, rulebook, secrets.token_bytes())

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 def signing_keys_or_exit(settings: Settings) -> tuple[SignatureKey, ...]:
-    """All keys that are known, at least one; or what to set, and the end."""
+    """All keys that are known, at least one; or why there is none, and the end."""
 
     async def look(ledger: Ledger) -> tuple[SignatureKey, ...]:
         keyring = Keyring(
             ledger.redis, fixed=settings.signature_keys, clock=lambda: 0.0, log=get_logger("keys")
         )
         await keyring.look()
+        if not keyring.current():
+            # it keeps to itself that Redis does not answer, which here is why there is no key
+            await ledger.redis.ping()
         return keyring.current()
 
     found = settings.signature_keys if settings.redis_url is None else connected(settings, look)

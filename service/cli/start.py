@@ -56,18 +56,34 @@ def set_up_logging(settings: Settings, **facts: object) -> None:
         level=settings.log_level,
         secrets=settings.secret_texts(),
         facts=facts,
+        no_color=settings.no_color,
     )
 
 
-def rules_or_exit(path: Path) -> RuleBook:
-    """The rules of a file; or every mistake in it, and the end. Warnings are shown and do not stop."""
+def rules_text_or_exit(path: Path, *, typed: bool = False) -> bytes:
+    """What a rules file holds; or why it cannot be read, and the end.
+
+    Args:
+        path: of the file.
+        typed: somebody has typed it, so no setting is to blame.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = "" if typed else " (see RULES_FILE)"
+        give_up(f"{path}: the rules file cannot be read: {error.strerror}{hint}")
+
+
+def rules_or_exit(path: Path, *, typed: bool = False) -> RuleBook:
+    """The rules of a file; or every mistake in it, and the end. Warnings are shown and do not stop.
+
+    Args:
+        path: of the file.
+        typed: see `rules_text_or_exit`.
+    """
     from service.rules_file import load_rules
 
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        give_up(f"{path}: the rules file cannot be read: {error.strerror} (see RULES_FILE)")
-    result = load_rules(text, source=str(path))
+    result = load_rules(rules_text_or_exit(path, typed=typed), source=str(path))
     for warning in result.warnings:
         click.echo(warning.render(), err=True)
     if result.rulebook is None:

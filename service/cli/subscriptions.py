@@ -6,14 +6,13 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from service.cli.connection import connected
 from service.cli.printing import print_json
 from service.cli.start import give_up, rules_or_exit, settings_or_exit
 from service.keyring import known_keys
 from service.log import get_logger
+from service.problem import printable
 from workers.close_client import close_api
 from workers.subscription import Change, Create, Nothing, needed_events, same_receiver, subscription_of
 from workers.watcher import problem_with
@@ -50,18 +49,14 @@ def run_list(*, as_json: bool) -> None:
     if not rows:
         click.echo("Close has no webhook subscription that this API key may see.")
         return
-    table = Table(box=None)
-    for name in ("subscription", "status", "key", "events", "delivers to"):
-        table.add_column(name, overflow="fold")
     for one in rows:
-        table.add_row(
-            one["id"] + (" *" if one["here"] else ""),
-            one["status"] + (" (failing)" if one["failing"] else ""),
-            "known" if one["key_known"] else "not known",
-            ", ".join(one["events"]),
-            one["url"],
-        )
-    Console().print(table)
+        here = " *" if one["here"] else ""
+        failing = " (failing)" if one["failing"] else ""
+        key = "known" if one["key_known"] else "not known"
+        click.echo(f"{one['id']}{here}  {one['status']}{failing}, key {key}")
+        # on lines of their own: no terminal is wide enough for all of it
+        click.echo(printable(f"  to {one['url']}"))
+        click.echo(printable(f"  {', '.join(one['events']) or 'no events'}"))
     if any(one["here"] for one in rows):
         click.echo("* delivers to PUBLIC_URL")
 
@@ -117,17 +112,22 @@ def run_resume(subscription_id: str | None, *, as_json: bool) -> None:
 
 
 def run_delete(subscription_id: str, *, yes: bool, as_json: bool) -> None:
-    """The command `webhook delete`. Exits 1 where the person says no, 2 where there is nobody to ask."""
+    """The command `webhook delete`.
+
+    Exits 1 where the person says no or Close has no such subscription, 2 where there is nobody to ask.
+    """
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             give_up("there is no terminal to ask at: add --yes to delete")
         if not click.confirm(f"Delete {subscription_id}?", err=True):
             give_up("Nothing was deleted.", code=EXIT_DECLINED)
-    _or_exit(_asked(settings, lambda webhooks, _: webhooks.delete(subscription_id)))
+    known: bool = _or_exit(_asked(settings, lambda webhooks, _: webhooks.delete(subscription_id)))
     if as_json:
-        print_json({"deleted": subscription_id})
-    else:
+        print_json({"deleted": subscription_id if known else None})
+    if not known:
+        give_up(f"Close has no {subscription_id}; a key kept for it is forgotten", code=EXIT_FAILED)
+    if not as_json:
         click.echo(f"{subscription_id} is deleted and its key forgotten.")
 
 

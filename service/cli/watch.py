@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 from collections import deque
@@ -10,14 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from service.cli.agree import noun
 from service.cli.budgets import budgets_table, read_budgets
 from service.cli.connection import connected
 from service.cli.newest import newest_table, read_newest
-from service.cli.printing import print_json
+from service.cli.printing import print_json, report_console
 from service.cli.report import queues_table, states_table
 from service.cli.start import settings_or_exit
 from service.costs import read_costs, sum_by
@@ -27,7 +29,7 @@ from service.overview import read_status, status_warnings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from service.ledger import Ledger
     from service.settings import Settings
@@ -85,14 +87,16 @@ def run_watch(*, once: bool, as_json: bool) -> None:
         as_json: look once, and print JSON.
     """
     settings = settings_or_exit("REDIS_URL")
-    console = Console()
+    console = report_console()
     if as_json:
         print_json(connected(settings, lambda ledger: snapshot(ledger, settings)))
     elif once or not console.is_terminal:
         found = connected(settings, lambda ledger: snapshot(ledger, settings))
         console.print(view(found, rates=None, zone=settings.budget_timezone))
     else:
-        connected(settings, lambda ledger: _watch(ledger, settings, console))
+        # the one way to end it
+        with contextlib.suppress(KeyboardInterrupt):
+            connected(settings, lambda ledger: _watch(ledger, settings, console))
 
 
 async def snapshot(ledger: Ledger, settings: Settings) -> dict[str, Any]:
@@ -146,15 +150,17 @@ def view(found: dict[str, Any], *, rates: Rates | None, zone: dt.tzinfo) -> Rend
         zone: where budgets' days end.
     """
     today = found["today"]
+    workers, calling = len(found["workers"]), found["states"]["calling"]
+    paid, values = today.get("paid", 0), today.get("found", 0)
     head = Text.assemble(
-        (str(len(found["workers"])), "bold" if found["workers"] else "bold red"),
-        " workers   ",
-        (str(found["states"]["calling"]), "bold"),
-        " calls in flight   ",
-        (str(today.get("paid", 0)), "bold"),
-        " credits today   ",
-        (str(today.get("found", 0)), "bold"),
-        " values found today",
+        (str(workers), "bold" if workers else "bold red"),
+        f" {noun(workers, 'worker')}   ",
+        (str(calling), "bold"),
+        f" {noun(calling, 'call')} in flight   ",
+        (str(paid), "bold"),
+        f" {noun(paid, 'credit')} today   ",
+        (str(values), "bold"),
+        f" {noun(values, 'value')} found today",
     )
     pace = (
         "in the last minute: ..."

@@ -7,7 +7,6 @@ however much is written meanwhile. What one lead or contact has is found by its 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,6 @@ MOST_OF_OBJECT = 500
 
 CURSOR_PATTERN = r"^[1-9][0-9]{0,14}-[0-9]{1,15}$"
 """Of a fact's id. Nothing is before `0-0`, and Redis refuses to look there."""
-
-_OBJECT_ID = re.compile(r"(?:lead|cont)_[A-Za-z0-9]+", re.ASCII)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,12 +213,6 @@ async def read_of_object(desk: Desk, wanted: Filter, object_id: str) -> Activity
     ]
     changes = [_change_of(entry) for entry in rows[:MOST_OF_OBJECT]]
     return Activity(changes=changes, next=None, looked_back_to_ms=None, added=None)
-
-
-def sought_id(written: str) -> str:
-    """The lead's or contact's id in what somebody has typed or pasted, such as an address of Close's."""
-    match = _OBJECT_ID.search(written)
-    return match[0] if match else written.strip()
 
 
 def _decoded(fields: Any) -> Fact | None:

@@ -13,10 +13,10 @@ from service.dashboard.activity import (
     Filter,
     read_activity,
     read_of_object,
-    sought_id,
 )
 from service.dashboard.routes import Call, Page
 from service.enrichment import State
+from service.sought import sought_id
 
 if TYPE_CHECKING:
     from starlette.responses import Response
