@@ -7,18 +7,22 @@ import datetime as dt
 import random
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import structlog
 from ledger_box import FIELD, LedgerBox, event, id_of, wanted
+from redis.client import PubSubWorkerThread
 from waiting import eventually
 
 from service import jobs, keys
+from service.embedded_redis import EmbeddedRedis
 from service.enrichment import ENTRY_VERSION, State
 from service.knowledge import Knowledge
 from service.ledger import LEASE_MS
 from service.meter import Meter
+from service.redis_client import blocking_redis_client, redis_client
 from service.rules import ObjectType, Rule, RuleBook
 from service.schema import CustomField, Schema
 from service.tasks import cancel_all
@@ -203,6 +207,51 @@ async def test_a_job_whose_entry_is_a_newer_releases_is_offered_again_later_and_
     assert {await box.redis.hget(keys.entry(one.id), "fence") for one in entries} == {None}
     told = [call for call in tools.log.calls if call.args == ("left to workers of a newer release",)]
     assert len(told) == 1
+
+
+async def test_a_worker_waits_for_a_redis_that_goes_away_while_it_starts(tools, tmp_path, monkeypatch):
+    with EmbeddedRedis(tmp_path) as server, blocking_redis_client(server.url) as connection:
+        client = redis_client(server.url)
+        box = LedgerBox(client)
+        tools = replace(tools, ledger=box.ledger)
+        starting = EnrichmentWorker(connection=connection, concurrency=4, grace_seconds=1.0, name="late")
+        set_state = starting.set_state
+
+        def lose_redis(*given, **options):
+            monkeypatch.setattr(starting, "set_state", set_state)
+            server.kill()
+            set_state(*given, **options)
+
+        monkeypatch.setattr(starting, "set_state", lose_redis)
+        serving = asyncio.create_task(starting.serve(tools, alongside=list))
+        await eventually(lambda: is_told(tools, "waits for Redis"))
+        await asyncio.to_thread(server.start)
+        # as one that has been there for long: nothing can be in a call from before
+        await client.set(keys.SINCE, 1)
+        entry = await box.plan()
+        try:
+            await eventually(lambda: has_ended(box, entry))
+            assert connection.smembers("rq:workers") == {b"rq:worker:late"}
+        finally:
+            starting._stopping.set()
+            await serving
+            await client.aclose()
+        # RQ's commands are listened to once
+        assert [one for one in threading.enumerate() if isinstance(one, PubSubWorkerThread)] == []
+
+
+async def has_ended(box, entry):
+    return (await box.entry(entry.id)).state is State.FILLED
+
+
+async def test_a_worker_that_is_told_to_stop_while_it_waits_for_redis_stops(tools, tmp_path):
+    with EmbeddedRedis(tmp_path) as server, blocking_redis_client(server.url) as connection:
+        starting = EnrichmentWorker(connection=connection, concurrency=4, grace_seconds=1.0, name="late")
+        server.kill()
+        serving = asyncio.create_task(starting.serve(tools, alongside=list))
+        await eventually(lambda: is_told(tools, "waits for Redis"))
+        starting._stopping.set()
+        await serving
 
 
 async def foreign_job(box, entry):

@@ -12,7 +12,6 @@ import contextlib
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -115,8 +114,8 @@ class EnrichmentWorker(BaseWorker):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         with ThreadPoolExecutor(1, "take") as taking, ThreadPoolExecutor(1, "finish") as finishing:
-            await loop.run_in_executor(taking, partial(self.bootstrap, logging_level=None))
-            await tools.ledger.brakes.try_soon()
+            if not await self._begin(tools, taking):
+                return
             side = [asyncio.ensure_future(one) for one in alongside()]
             side.append(asyncio.create_task(self._beat(tools)))
             side.append(asyncio.create_task(self._beat_for_rq(tools, finishing)))
@@ -129,6 +128,28 @@ class EnrichmentWorker(BaseWorker):
                 await cancel_all([*side, finisher])
                 with contextlib.suppress(RedisError):
                     await loop.run_in_executor(taking, self.teardown)
+
+    async def _begin(self, tools: Tools, executor: ThreadPoolExecutor) -> bool:
+        """Be known to RQ as soon as Redis is there; False where the worker is to stop before that."""
+        while not self._stopping.is_set():
+            try:
+                await asyncio.get_running_loop().run_in_executor(executor, self._be_known)
+                await tools.ledger.brakes.try_soon()
+            except RedisError as error:
+                tools.log.warning("waits for Redis", error=type(error).__name__)
+                await self._first_of(asyncio.sleep(REDIS_PAUSE_SECONDS))
+            else:
+                return True
+        return False
+
+    def _be_known(self) -> None:
+        """What RQ's workers do at their start; may have been done in part before."""
+        self.unsubscribe()
+        known = self.connection.hmget(self.key, "pid", "hostname")
+        if known == [str(self.pid).encode(), str(self.hostname).encode()]:
+            # else RQ would take it for another worker of this name
+            self.connection.delete(self.key)
+        self.bootstrap(logging_level=None)
 
     def subscribe(self) -> None:
         """Listen to RQ's commands (`rq.command`), such as a shutdown; looks up twice a second.
