@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from service import cel_text
 from service.condition import ConditionProblem, custom_fields_read
 from service.condition_check import check_condition
 from service.problem import Level, nearest_names, shown
 from service.record_names import ATTRIBUTES
-from service.rules import Action, Mode, ObjectType, Priority
+from service.rules import Action, Target
 from service.rules_check import shadows
 from service.schema import ENRICHABLE_TYPES, AmbiguousField, CustomField, UnknownField
 
@@ -20,34 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from service.event import Event
-    from service.rules import Rule, RuleBook, Trigger
+    from service.rules import ObjectType, Rule, RuleBook, Trigger
     from service.schema import Schema
 
 _CUSTOM = "custom."
 SCHEMA_NOT_LOADED = "schema not loaded"
 """The problem of a rule whose object's custom fields are not known yet: it may still bind later."""
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
-    """What all enrichments of a rule have in common.
-
-    Attributes:
-        rule: name of the rule.
-        object_type: lead or contact.
-        field_id: the custom field.
-        field_name: its name in Close.
-        mode: what becomes of the value.
-        settle_seconds: how long to wait before the record is looked at.
-        priority: place in the queues.
-    """
-
-    rule: str
-    object_type: ObjectType
-    field_id: str
-    field_name: str
-    mode: Mode
-    settle_seconds: float
-    priority: Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,9 @@ from service.rules import Action, Priority
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.binding import Target
     from service.event import Event
     from service.planning import PlannedEnrichment
-    from service.rules import Burst
+    from service.rules import Burst, Target
 
 MOST_KINDS = 10_000
 """Rules come and go: so many are remembered before it begins anew."""

@@ -14,8 +14,9 @@ from service.rules import Action, ObjectType, Rule, in_sample
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from service.binding import Bindings, BoundRule, Target
+    from service.binding import Bindings, BoundRule
     from service.event import Event
+    from service.rules import Target
     from service.schema import Schema
 
 _DELETED = "deleted"

@@ -11,6 +11,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -146,6 +148,28 @@ class Rule:
     enabled: bool = True
     budget: Budget | None = None
     line: int = 0
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """What all enrichments of a rule have in common.
+
+    Attributes:
+        rule: name of the rule.
+        object_type: lead or contact.
+        field_id: the custom field.
+        field_name: its name in Close.
+        mode: what becomes of the value.
+        settle_seconds: how long to wait before the record is looked at.
+        priority: place in the queues.
+    """
+
+    rule: str
+    object_type: ObjectType
+    field_id: str
+    field_name: str
+    mode: Mode
+    settle_seconds: float
+    priority: Priority
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from service import jobs, keys
 from service.accept import Accepted, Accepter
-from service.binding import Target
 from service.enrichment import Entry, State, entry_id
 from service.event import Event
 from service.ledger import Claim, Ledger
 from service.planning import PlannedEnrichment
-from service.rules import Mode, ObjectType, Priority
+from service.rules import Mode, ObjectType, Priority, Target
 from service.transitions import Postponement, Settlement
 
 if TYPE_CHECKING:

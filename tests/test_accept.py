@@ -23,11 +23,10 @@ from service.accept import (
     Accepter,
     StoreUnavailableError,
 )
-from service.binding import Target
 from service.embedded_redis import EmbeddedRedis, server_binary
 from service.enrichment import ENTRY_VERSION, FINAL_STATES, RETENTION_SECONDS, SETTLES, State
 from service.planning import PlannedEnrichment
-from service.rules import Mode, ObjectType, Priority
+from service.rules import Mode, ObjectType, Priority, Target
 from service.scripts import script_text
 
 UPDATED = event("ev_2", action="updated")

@@ -7,11 +7,10 @@ from dashboard_box import Box
 from ledger_box import LEAD, LedgerBox, event, wanted
 
 from service import keys
-from service.binding import Target
 from service.dashboard.records import close_url
 from service.enrichment import State
 from service.planning import PlannedEnrichment
-from service.rules import Mode, ObjectType, Priority
+from service.rules import Mode, ObjectType, Priority, Target
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from service.binding import Target, bind
+from service.binding import bind
 from service.condition import Condition, compile_condition
 from service.event import Event, parse_event
 from service.planning import Ignored, IgnoredReason, Plan, PlannedEnrichment, Skipped, plan
-from service.rules import Action, Mode, ObjectType, Priority, Rule, RuleBook, Trigger, in_sample
+from service.rules import Action, Mode, ObjectType, Priority, Rule, RuleBook, Target, Trigger, in_sample
 from service.schema import CustomField, Schema
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -15,14 +15,13 @@ import redis.asyncio
 
 from service import jobs, keys
 from service.accept import Accepter
-from service.binding import Target
 from service.embedded_redis import EmbeddedRedis, server_binary
 from service.enrichment import State
 from service.event import Event
 from service.ledger import Claim, Ledger
 from service.planning import PlannedEnrichment
 from service.redis_text import texts
-from service.rules import Mode, ObjectType, Priority
+from service.rules import Mode, ObjectType, Priority, Target
 from service.transitions import Settlement
 from tests.bench.measure import MB
 

@@ -9,10 +9,9 @@ import redis.asyncio
 from receiver_box import ORGANIZATION
 
 from service.accept import Accepter
-from service.binding import Target
 from service.event import Event
 from service.planning import PlannedEnrichment
-from service.rules import Mode, ObjectType, Priority
+from service.rules import Mode, ObjectType, Priority, Target
 from tests.bench.deliveries import EVENT_ID_LETTERS, ID_LETTERS
 
 if TYPE_CHECKING:
