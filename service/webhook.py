@@ -46,24 +46,17 @@ class Webhook:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> Answer | None:
-        """The answer to a head without JSON, or with too long a body; None where the body is wanted."""
-        kind, length = _kind_and_length(headers)
-        if not _is_json(kind):
-            return Answer(status=415, body={"error": "expected content-type application/json"})
-        return self._too_long() if _announces_over(length, self._max_body_bytes) else None
-
     def expects_all_of(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether the head is no reason to refuse, and says how long a body will come."""
         kind, length = _kind_and_length(headers)
-        return length != b"" and _is_json(kind) and not _announces_over(length, self._max_body_bytes)
+        return length != b"" and self._refusal(kind, length) is None
 
     async def answer(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Answer a delivery that has come in whole, and that its head is no reason to refuse."""
         return await self._intake.receive(headers, body)
 
     async def _answer(self, headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> Answer:
-        refusal = self.refusal(headers)
+        refusal = self._refusal(*_kind_and_length(headers))
         if refusal is not None:
             return refusal
         try:
@@ -72,6 +65,12 @@ class Webhook:
             # nobody is left to read it; the sender counts it as failed and delivers again
             return Answer(status=400, body={"error": "the body ended early"})
         return self._too_long() if body is None else await self.answer(headers, body)
+
+    def _refusal(self, kind: bytes, length: bytes) -> Answer | None:
+        """The answer to a head without JSON, or with too long a body; None where the body is wanted."""
+        if not _is_json(kind):
+            return Answer(status=415, body={"error": "expected content-type application/json"})
+        return self._too_long() if _announces_over(length, self._max_body_bytes) else None
 
     def _too_long(self) -> Answer:
         return Answer(status=413, body={"error": f"the body is over {self._max_body_bytes} bytes"})
